@@ -1,0 +1,1 @@
+"""Words and laws of the domain: images, masks, instances, categories (numpy only)."""

@@ -1,0 +1,130 @@
+"""Categories: their ids as stored, names, colours, and places in a network."""
+
+import re
+from dataclasses import dataclass
+
+# Okabe & Ito 2008, Color Universal Design: told apart by the colour-blind, too
+_PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
+
+
+def palette_color(position: int) -> str:
+    """Return a colour ``#rrggbb`` for the category at a position, from a colour-blind-safe set."""
+    return _PALETTE[position % len(_PALETTE)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """One kind of object.
+
+    Attributes
+    ----------
+    id
+        The number that is stored with annotations; 1 or more.
+    name
+        What people call it.
+    color
+        ``#rrggbb``.
+
+    Raises
+    ------
+    ValueError
+        If the id is below 1, the name is empty or the colour is not ``#rrggbb``.
+    """
+
+    id: int
+    name: str
+    color: str
+
+    def __post_init__(self) -> None:
+        if self.id < 1:
+            raise ValueError(f"category id must be 1 or more, got {self.id}")
+        if not self.name.strip():
+            raise ValueError(f"category {self.id} needs a name")
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
+            raise ValueError(f"category colour must look like #56b4e9, got {self.color!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CategoryTable:
+    """The categories of a model or dataset.
+
+    Attributes
+    ----------
+    categories
+        In the order shown to people; ids and names are unique.
+    class_indices
+        The class index in a network (1 or more; 0 is background) of each category. Left empty,
+        the categories are 1, 2, 3, … in their order. COCO's published weights leave gaps.
+
+    Raises
+    ------
+    ValueError
+        If ids, names or class indices repeat, or their numbers differ.
+    """
+
+    categories: tuple[Category, ...]
+    class_indices: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.class_indices:
+            object.__setattr__(self, "class_indices", tuple(range(1, len(self.categories) + 1)))
+        if len(self.class_indices) != len(self.categories):
+            raise ValueError(
+                f"{len(self.categories)} categories but {len(self.class_indices)} class indices"
+            )
+        for what, values in (
+            ("category ids", [category.id for category in self.categories]),
+            ("category names", [category.name for category in self.categories]),
+            ("class indices", list(self.class_indices)),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{what} must be unique, got {values}")
+
+    @classmethod
+    def from_names(cls, *names: str) -> "CategoryTable":
+        """Return a table of names with ids and class indices 1, 2, 3, … and palette colours."""
+        return cls(
+            categories=tuple(
+                Category(id=position + 1, name=name, color=palette_color(position))
+                for position, name in enumerate(names)
+            )
+        )
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs that a network needs for these categories, background included."""
+        return max(self.class_indices, default=0) + 1
+
+    def by_id(self, category_id: int) -> Category:
+        """Return the category with an id.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        for category in self.categories:
+            if category.id == category_id:
+                return category
+        raise KeyError(f"no category {category_id}; there are {[c.id for c in self.categories]}")
+
+    def name_of(self, category_id: int) -> str:
+        """Return the name for an id; ``category N`` if the table does not know it."""
+        try:
+            return self.by_id(category_id).name
+        except KeyError:
+            return f"category {category_id}"
+
+    def class_index_to_id(self) -> dict[int, int]:
+        """Return class index → category id; indices without a category are not in it."""
+        return {
+            index: category.id
+            for index, category in zip(self.class_indices, self.categories, strict=True)
+        }
+
+    def id_to_class_index(self) -> dict[int, int]:
+        """Return category id → class index."""
+        return {category_id: index for index, category_id in self.class_index_to_id().items()}

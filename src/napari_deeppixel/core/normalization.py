@@ -1,0 +1,90 @@
+"""From the numbers in a file to the range a network was trained on."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# enough pixels for a steady percentile; a 4096 x 4096 plane would cost a second otherwise
+_MAX_SAMPLED = 1 << 21
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """How intensities become 0 … 1 before the network.
+
+    Attributes
+    ----------
+    mode
+        ``percentile``: `low` and `high` are percentiles (0 to 100) of each plane's finite pixels.
+        ``range``: `low` and `high` are intensities. ``auto``: the full range for 8-bit and bool
+        images, the lowest to the highest finite pixel for all others.
+    low, high
+        What becomes 0 and 1; unused with ``auto``.
+    clip_low, clip_high
+        Limits of the result; a little room beyond 0 … 1 keeps very bright pixels apart.
+
+    Raises
+    ------
+    ValueError
+        If low is not below high, or a percentile is not in 0 … 100.
+    """
+
+    mode: Literal["percentile", "range", "auto"] = "percentile"
+    low: float = 1.0
+    high: float = 99.8
+    clip_low: float = 0.0
+    clip_high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("percentile", "range", "auto"):
+            raise ValueError(f"normalisation must be percentile, range or auto, got {self.mode!r}")
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.mode == "percentile" and not 0 <= self.low < self.high <= 100:
+            raise ValueError(f"percentiles must lie in 0..100, got {self.low} and {self.high}")
+        if not self.clip_low < self.clip_high:
+            raise ValueError(f"clip_low {self.clip_low} must be below {self.clip_high}")
+
+    def limits(self, pixels: NDArray[Any]) -> tuple[float, float]:
+        """Return the intensities that become 0 and 1 for one plane of any shape.
+
+        Without a finite pixel: (0, 1).
+        """
+        if self.mode == "range":
+            return self.low, self.high
+        if self.mode == "auto" and pixels.dtype == np.uint8:
+            return 0.0, 255.0
+        if pixels.dtype == np.bool_:
+            return 0.0, 1.0
+        step = int(np.ceil(np.sqrt(pixels.size / _MAX_SAMPLED))) if self.mode == "percentile" else 1
+        sampled = pixels[::step, ::step] if pixels.ndim >= 2 else pixels
+        finite = sampled[np.isfinite(sampled)]
+        if finite.size == 0:
+            return 0.0, 1.0
+        if self.mode == "auto":
+            return float(finite.min()), float(finite.max())
+        low, high = np.percentile(finite, [self.low, self.high])
+        return float(low), float(high)
+
+    def apply(
+        self, pixels: NDArray[Any], limits: tuple[float, float] | None = None
+    ) -> NDArray[np.float32]:
+        """Return a plane as float32; NaN and -inf give the lowest, +inf the highest value.
+
+        A constant plane gives zeros. A crop takes the `limits` of its whole plane; None: its own.
+        """
+        low, high = self.limits(pixels) if limits is None else limits
+        values = pixels.astype(np.float32)
+        span = high - low
+        # float32 cannot hold a narrower span of large numbers, and a constant plane has none
+        if not span > np.finfo(np.float32).eps * max(abs(low), abs(high)):
+            values = np.where(values > np.float32(low), np.float32(1), np.float32(0))
+            values[~np.isfinite(pixels)] = 0
+            return values
+        with np.errstate(over="ignore", invalid="ignore"):
+            values -= np.float32(low)
+            values /= np.float32(span)
+        np.nan_to_num(values, copy=False, nan=self.clip_low, posinf=np.inf, neginf=-np.inf)
+        return np.clip(values, np.float32(self.clip_low), np.float32(self.clip_high), out=values)

@@ -1,0 +1,1 @@
+"""What people accepted, on disk."""

@@ -1,0 +1,142 @@
+"""What every engine takes and gives back; no torch here, so that forms can use it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.normalization import Normalization
+from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.engine.spec import ModelSpec
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+# torchvision's own default: below it, boxes are noise
+CANDIDATE_SCORE = 0.05
+DEFAULT_MAX_INSTANCES = 1000
+
+
+class InstanceCapWarning(UserWarning):
+    """As many instances were found as the limit allows; there may be more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """How to run a network on an image. None takes the model's own setting.
+
+    Attributes
+    ----------
+    score
+        Lowest score (0 to 1) of an instance. Lower ones, down to 0.05, are kept as candidates.
+    mask_threshold
+        Probability (0 to 1) from which a pixel belongs to a mask (He et al. 2017, sec. 3.1: 0.5).
+    box_nms
+        IoU (0 to 1) above which the lower of two boxes of one category is dropped.
+    max_instances
+        Most instances a plane.
+    min_area
+        Smallest instance in pixels.
+    channels
+        Channels that feed the network: one for all inputs, or one for each.
+    normalization
+        How intensities become the network's input.
+    precision
+        ``auto``: bf16 (fp16 on older cards) for the convolutions on CUDA, fp32 elsewhere. Boxes
+        are always computed in fp32.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+    """
+
+    score: float | None = None
+    mask_threshold: float = 0.5
+    box_nms: float | None = None
+    max_instances: int = DEFAULT_MAX_INSTANCES
+    min_area: int = 1
+    channels: tuple[int, ...] | None = None
+    normalization: Normalization | None = None
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("score", "mask_threshold", "box_nms"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {value}")
+        for name in ("max_instances", "min_area"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
+            raise ValueError(f"precision must be auto, fp32, bf16 or fp16, got {self.precision!r}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a network found in one plane, hidden candidates included.
+
+    Attributes
+    ----------
+    candidates
+        All detections with a score of 0.05 or more whose mask has a pixel, best first.
+    detection_scores
+        float64: the scores of all detections, also of those without a pixel.
+    max_instances
+        The limit that was set.
+    """
+
+    candidates: InstanceSet
+    detection_scores: NDArray[np.float64]
+    max_instances: int
+
+    def at(self, *, score: float, min_area: int = 1) -> InstanceSet:
+        """Return the instances with at least a score and an area in pixels."""
+        candidates = self.candidates
+        return candidates.select((candidates.scores >= score) & (candidates.areas >= min_area))
+
+    def moved(self, *, dy: int, dx: int, image_hw: tuple[int, int]) -> "Prediction":
+        """Return the same prediction shifted into a plane of another size."""
+        return replace(self, candidates=self.candidates.moved(dy=dy, dx=dx, image_hw=image_hw))
+
+    def is_capped(self, score: float) -> bool:
+        """Whether the limit was reached at a score, so that instances may be missing."""
+        return int((self.detection_scores >= score).sum()) >= self.max_instances
+
+
+class Engine(Protocol):
+    """Anything that finds instances in planes."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says about itself."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Name and hash of the weights, as written into each instance."""
+        ...
+
+    @property
+    def device_name(self) -> str:
+        """What it runs on, for people."""
+        ...
+
+    def predict(
+        self,
+        planes: Sequence[NDArray[Any]],
+        options: PredictOptions,
+        *,
+        cancel: CancelToken | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> list[Prediction]:
+        """Return what was found in each plane (H, W, C).
+
+        Raises
+        ------
+        RunCancelled
+            If `cancel` was set meanwhile.
+        """
+        ...

@@ -1,0 +1,180 @@
+"""The reference path: torchvision's own forward, with masks pasted inside their boxes."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_deeppixel.core.errors import DeviceError
+from napari_deeppixel.core.image import pick_channels
+from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.engine.base import CANDIDATE_SCORE, PredictOptions, Prediction
+from napari_deeppixel.engine.device import device_description
+from napari_deeppixel.engine.paste import paste_masks
+from napari_deeppixel.engine.precision import pick_dtype, run_heads_in
+from napari_deeppixel.engine.spec import ModelSpec
+from napari_deeppixel.engine.torch_gate import torch
+
+ReportProgress = Callable[[Progress], None]
+
+
+class MaskRCNNEngine:
+    """Torchvision's Mask R-CNN on one device.
+
+    Safe to call from several threads: runs take turns.
+
+    Parameters
+    ----------
+    spec
+        What the model says about itself.
+    model
+        The network, as `engine.build.build_model` gives it, with its weights.
+    device
+        torch device, such as ``cpu`` or ``cuda:0``.
+    weights_hash
+        Hash of the weights, for provenance.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, model: Any, *, device: str = "cpu", weights_hash: str = ""
+    ) -> None:
+        self._spec = spec
+        self._device = torch.device(device)
+        self._model = model.to(self._device).eval()
+        self._hash = weights_hash
+        self._lock = threading.Lock()
+        self._dtype = torch.float32
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says about itself."""
+        return self._spec
+
+    @property
+    def model(self) -> Any:
+        """The torchvision module."""
+        return self._model
+
+    @property
+    def source(self) -> str:
+        """Name and hash of the weights, as written into each instance."""
+        return f"{self._spec.name}@{self._hash[:12]}" if self._hash else self._spec.name
+
+    @property
+    def device_name(self) -> str:
+        """What it runs on, for people."""
+        return device_description(str(self._device))
+
+    def predict(
+        self,
+        planes: Sequence[NDArray[Any]],
+        options: PredictOptions,
+        *,
+        cancel: CancelToken | None = None,
+        on_progress: ReportProgress | None = None,
+    ) -> list[Prediction]:
+        """Return what was found in each plane (H, W, C), in one batch.
+
+        A batch that does not fit the device's memory is halved until it does.
+
+        Raises
+        ------
+        RunCancelled
+            If `cancel` was set meanwhile; it is looked at before every layer.
+        ImageError
+            If the chosen channels do not exist.
+        DeviceError
+            If one plane alone does not fit the device's memory.
+        """
+        inputs = [self._to_input(plane, options) for plane in planes]
+        with self._lock, torch.inference_mode():
+            self._set_options(options)
+            with _watched(self._model, cancel or CancelToken(), on_progress):
+                raw = self._forward(inputs)
+        return [
+            self._to_prediction(result, plane.shape[:2], options)
+            for result, plane in zip(raw, planes, strict=True)
+        ]
+
+    def _to_input(self, plane: NDArray[Any], options: PredictOptions) -> Any:
+        pixels = pick_channels(plane, options.channels, self._spec.num_inputs)
+        normalised = (options.normalization or self._spec.normalization).apply(pixels)
+        tensor = torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))
+        return tensor.to(self._device).expand(self._spec.num_inputs, -1, -1)
+
+    def _set_options(self, options: PredictOptions) -> None:
+        heads, rpn = self._model.roi_heads, self._model.rpn
+        heads.score_thresh = CANDIDATE_SCORE
+        heads.nms_thresh = self._spec.box_nms if options.box_nms is None else options.box_nms
+        heads.detections_per_img = options.max_instances
+        proposals = max(self._spec.rpn_post_nms_top_n, options.max_instances)
+        rpn._post_nms_top_n["testing"] = proposals
+        dtype = pick_dtype(options.precision, self._device.type)
+        if dtype != self._dtype:
+            run_heads_in(self._model, dtype, self._device.type)
+            self._dtype = dtype
+
+    def _forward(self, inputs: list[Any]) -> list[dict[str, Any]]:
+        try:
+            results = self._model(inputs)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            if len(inputs) == 1:
+                raise DeviceError(
+                    f"an image of {tuple(inputs[0].shape[1:])} pixels does not fit the memory of "
+                    f"{self.device_name}: run on the view instead, choose the CPU, or close other "
+                    "programs that use the device"
+                ) from error
+            half = len(inputs) // 2
+            return self._forward(inputs[:half]) + self._forward(inputs[half:])
+        return [{key: value.cpu() for key, value in result.items()} for result in results]
+
+    def _to_prediction(
+        self, raw: dict[str, Any], image_hw: tuple[int, int], options: PredictOptions
+    ) -> Prediction:
+        masks = paste_masks(
+            raw["masks"], raw["boxes"], image_hw=image_hw, threshold=options.mask_threshold
+        )
+        kept = [position for position, mask in enumerate(masks) if mask is not None]
+        table = self._spec.categories
+        ids = table.class_index_to_id()
+        scores = raw["scores"].double().numpy()
+        candidates = InstanceSet(
+            image_hw=(image_hw[0], image_hw[1]),
+            masks=tuple(mask for mask in masks if mask is not None),
+            categories=table,
+            category_ids=np.array([ids[int(i)] for i in raw["labels"][kept]], np.int64),
+            scores=scores[kept],
+            sources=(self.source,) * len(kept),
+            predicted_boxes_xyxy=raw["boxes"].double().numpy()[kept],
+        )
+        return Prediction(
+            candidates=candidates, detection_scores=scores, max_instances=options.max_instances
+        )
+
+
+@contextmanager
+def _watched(model: Any, cancel: CancelToken, on_progress: ReportProgress | None) -> Iterator[None]:
+    """Look at the cancel token, and report, before each layer of a forward pass."""
+    leaves = [module for module in model.modules() if not any(True for _ in module.children())]
+    # the RPN's three layers run once for each feature level; all others once
+    total = len(leaves) + 3 * 4
+    seen = 0
+
+    def before_layer(_module: Any, _inputs: Any) -> None:
+        nonlocal seen
+        cancel.raise_if_cancelled()
+        seen += 1
+        if on_progress is not None:
+            on_progress(Progress(fraction=min(seen / total, 0.99)))
+
+    hooks = [leaf.register_forward_pre_hook(before_layer) for leaf in leaves]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,136 @@
+"""An engine over the planes of an image, and the one-call `segment`."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from napari_deeppixel.core.errors import ImageError
+from napari_deeppixel.core.image import ImageArray, as_image_array
+from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.engine.base import Engine, InstanceCapWarning, Prediction, PredictOptions
+from napari_deeppixel.engine.weights import load_model
+
+PlaneIndex = tuple[int, ...]
+
+
+def predict_planes(
+    image: ImageArray,
+    engine: Engine,
+    options: PredictOptions,
+    *,
+    indices: Iterable[PlaneIndex] | None = None,
+    region_xyxy: tuple[int, int, int, int] | None = None,
+    cancel: CancelToken | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Iterator[tuple[PlaneIndex, Prediction]]:
+    """Yield the lead index and the prediction of one plane after the other.
+
+    Planes are read only when it is their turn.
+
+    Parameters
+    ----------
+    image
+        Image of any number of planes.
+    engine, options
+        What predicts, and how.
+    indices
+        Lead indices of the planes; None: all.
+    region_xyxy
+        Part of each plane to predict on; instances come back in the whole plane.
+    cancel, on_progress
+        `cancel` is looked at before each layer of the network.
+
+    Raises
+    ------
+    RunCancelled
+        If `cancel` was set.
+    ImageError
+        If a plane cannot be read.
+    """
+    wanted = list(image.plane_indices() if indices is None else indices)
+    cancel = cancel or CancelToken()
+
+    def report(done: int, inside: Progress) -> None:
+        if on_progress is not None:
+            message = f"plane {done + 1} of {len(wanted)}" if len(wanted) > 1 else "predicting"
+            on_progress(
+                Progress(fraction=(done + inside.fraction) / len(wanted), message=message)
+            )
+
+    for done, index in enumerate(wanted):
+        cancel.raise_if_cancelled()
+        plane = image.plane(index, region_xyxy=region_xyxy)
+        inside = lambda progress, done=done: report(done, progress)  # noqa: E731
+        (prediction,) = engine.predict([plane], options, cancel=cancel, on_progress=inside)
+        if region_xyxy is not None:
+            prediction = prediction.moved(
+                dy=region_xyxy[1], dx=region_xyxy[0], image_hw=image.image_hw
+            )
+        yield index, prediction
+
+
+def segment(
+    image: Any,
+    model: str | Path | Engine = "nuclei",
+    *,
+    axes: str | None = None,
+    device: str = "auto",
+    options: PredictOptions | None = None,
+    **changes: Any,
+) -> InstanceSet:
+    """Return the instances of one plane.
+
+    Parameters
+    ----------
+    image
+        (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA, numpy, dask or zarr, of any number type; or
+        (H, W, C) or (C, H, W) with `axes`.
+    model
+        What `load_model` takes, or an engine that it gave.
+    axes
+        Axes by name, such as ``yxc`` or ``cyx``; None: guessed.
+    device
+        Where to run, unless `model` is an engine.
+    options
+        How to run; None: the model's own settings.
+    **changes
+        Fields of `PredictOptions`, in place of `options`: ``segment(image, score=0.3)``.
+
+    Warns
+    -----
+    InstanceCapWarning
+        If ``max_instances`` was reached.
+
+    Raises
+    ------
+    ImageError
+        If the image has more than one plane, or cannot be read.
+    WeightsError, DeviceError
+        As `load_model`.
+    """
+    if options is not None and changes:
+        raise ValueError(f"give options or {sorted(changes)}, not both")
+    options = options or PredictOptions(**changes)
+    array = as_image_array(image, axes=axes)
+    if array.lead_shape:
+        raise ImageError(
+            f"segment takes one plane, got axes {array.axes!r} of shape "
+            f"{tuple(array.pixels.shape)}: name them with axes='cyx' if one holds channels, or "
+            "use predict_planes for a stack"
+        )
+    engine = load_model(model, device=device) if isinstance(model, str | Path) else model
+    ((_, prediction),) = predict_planes(array, engine, options)
+    score = engine.spec.score if options.score is None else options.score
+    if prediction.is_capped(score):
+        warnings.warn(cap_message(options.max_instances), InstanceCapWarning, stacklevel=2)
+    return prediction.at(score=score, min_area=options.min_area)
+
+
+def cap_message(max_instances: int) -> str:
+    """Return what to tell a person when the limit of instances was reached."""
+    return (
+        f"the limit of {max_instances:,} instances a plane was reached, so there may be more: "
+        "raise max instances"
+    )

@@ -1,0 +1,1 @@
+"""From annotated images to weights, and how good these are."""
