@@ -41,7 +41,9 @@ class Category:
         if not self.name.strip():
             raise ValueError(f"category {self.id} needs a name")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
-            raise ValueError(f"category colour must look like #56b4e9, got {self.color!r}")
+            raise ValueError(
+                f"category colour must look like #56b4e9, got {self.color!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,9 @@ class CategoryTable:
 
     def __post_init__(self) -> None:
         if not self.class_indices:
-            object.__setattr__(self, "class_indices", tuple(range(1, len(self.categories) + 1)))
+            object.__setattr__(
+                self, "class_indices", tuple(range(1, len(self.categories) + 1))
+            )
         if len(self.class_indices) != len(self.categories):
             raise ValueError(
                 f"{len(self.categories)} categories but {len(self.class_indices)} class indices"
@@ -109,7 +113,9 @@ class CategoryTable:
         for category in self.categories:
             if category.id == category_id:
                 return category
-        raise KeyError(f"no category {category_id}; there are {[c.id for c in self.categories]}")
+        raise KeyError(
+            f"no category {category_id}; there are {[c.id for c in self.categories]}"
+        )
 
     def name_of(self, category_id: int) -> str:
         """Return the name for an id; ``category N`` if the table does not know it."""
@@ -127,4 +133,31 @@ class CategoryTable:
 
     def id_to_class_index(self) -> dict[int, int]:
         """Return category id → class index."""
-        return {category_id: index for index, category_id in self.class_index_to_id().items()}
+        return {
+            category_id: index
+            for index, category_id in self.class_index_to_id().items()
+        }
+
+    def joined_with(
+        self, other: "CategoryTable"
+    ) -> tuple["CategoryTable", dict[int, int]]:
+        """Return a table with the categories of both, and other's category id → id in it.
+
+        Categories of one name are one. A category of `other` whose id is taken gets the next free
+        one. Class indices start anew: the joined table belongs to no network.
+        """
+        if self == other:
+            return self, {category.id: category.id for category in other.categories}
+        joined = list(self.categories)
+        id_of_name = {category.name: category.id for category in joined}
+        new_ids: dict[int, int] = {}
+        for category in other.categories:
+            if category.name not in id_of_name:
+                taken = {known.id for known in joined}
+                new_id = max(taken) + 1 if category.id in taken else category.id
+                joined.append(
+                    Category(id=new_id, name=category.name, color=category.color)
+                )
+                id_of_name[category.name] = new_id
+            new_ids[category.id] = id_of_name[category.name]
+        return CategoryTable(categories=tuple(joined)), new_ids

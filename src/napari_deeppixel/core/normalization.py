@@ -39,11 +39,15 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.mode not in ("percentile", "range", "auto"):
-            raise ValueError(f"normalisation must be percentile, range or auto, got {self.mode!r}")
+            raise ValueError(
+                f"normalisation must be percentile, range or auto, got {self.mode!r}"
+            )
         if not self.low < self.high:
             raise ValueError(f"low must be below high, got {self.low} and {self.high}")
         if self.mode == "percentile" and not 0 <= self.low < self.high <= 100:
-            raise ValueError(f"percentiles must lie in 0..100, got {self.low} and {self.high}")
+            raise ValueError(
+                f"percentiles must lie in 0..100, got {self.low} and {self.high}"
+            )
         if not self.clip_low < self.clip_high:
             raise ValueError(f"clip_low {self.clip_low} must be below {self.clip_high}")
 
@@ -58,7 +62,11 @@ class Normalization:
             return 0.0, 255.0
         if pixels.dtype == np.bool_:
             return 0.0, 1.0
-        step = int(np.ceil(np.sqrt(pixels.size / _MAX_SAMPLED))) if self.mode == "percentile" else 1
+        step = (
+            int(np.ceil(np.sqrt(pixels.size / _MAX_SAMPLED)))
+            if self.mode == "percentile"
+            else 1
+        )
         sampled = pixels[::step, ::step] if pixels.ndim >= 2 else pixels
         finite = sampled[np.isfinite(sampled)]
         if finite.size == 0:
@@ -86,5 +94,9 @@ class Normalization:
         with np.errstate(over="ignore", invalid="ignore"):
             values -= np.float32(low)
             values /= np.float32(span)
-        np.nan_to_num(values, copy=False, nan=self.clip_low, posinf=np.inf, neginf=-np.inf)
-        return np.clip(values, np.float32(self.clip_low), np.float32(self.clip_high), out=values)
+        np.nan_to_num(
+            values, copy=False, nan=self.clip_low, posinf=np.inf, neginf=-np.inf
+        )
+        return np.clip(
+            values, np.float32(self.clip_low), np.float32(self.clip_high), out=values
+        )

@@ -23,7 +23,10 @@ class CropTransform(detection.transform.GeneralizedRCNNTransform):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(
-            spec.min_size or 1, spec.max_size or 1, list(spec.image_mean), list(spec.image_std)
+            spec.min_size or 1,
+            spec.max_size or 1,
+            list(spec.image_mean),
+            list(spec.image_std),
         )
         self._keeps_size = spec.min_size is None
 
@@ -32,7 +35,10 @@ class CropTransform(detection.transform.GeneralizedRCNNTransform):
         return (image, target) if self._keeps_size else super().resize(image, target)
 
     def postprocess(
-        self, result: list[dict[str, Any]], image_shapes: list[Any], original_image_sizes: list[Any]
+        self,
+        result: list[dict[str, Any]],
+        image_shapes: list[Any],
+        original_image_sizes: list[Any],
     ) -> list[dict[str, Any]]:
         """Return the predictions with boxes in the original image and masks as they are."""
         if self.training:
@@ -66,7 +72,9 @@ def build_model(spec: ModelSpec) -> Any:
     if spec.architecture == "maskrcnn_slim":
         model = _build_slim(spec, common)
     elif spec.architecture == "maskrcnn_resnet50_fpn_v2":
-        model = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **common)
+        model = detection.maskrcnn_resnet50_fpn_v2(
+            weights=None, weights_backbone=None, **common
+        )
     elif spec.architecture == "maskrcnn_resnet50_fpn":
         model = _build_resnet50(spec, common)
     else:
@@ -79,7 +87,11 @@ def build_model(spec: ModelSpec) -> Any:
 
 
 def _build_resnet50(spec: ModelSpec, common: dict[str, Any]) -> Any:
-    norm = torchvision.ops.FrozenBatchNorm2d if spec.frozen_batch_norm else torch.nn.BatchNorm2d
+    norm = (
+        torchvision.ops.FrozenBatchNorm2d
+        if spec.frozen_batch_norm
+        else torch.nn.BatchNorm2d
+    )
     backbone = detection.backbone_utils.resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=norm, trainable_layers=5
     )
@@ -116,7 +128,9 @@ def _build_slim(spec: ModelSpec, common: dict[str, Any]) -> Any:
     num_classes = common.pop("num_classes")
     return detection.MaskRCNN(
         backbone,
-        rpn_head=detection.rpn.RPNHead(width, len(spec.anchor_sizes[0]) * len(spec.aspect_ratios)),
+        rpn_head=detection.rpn.RPNHead(
+            width, len(spec.anchor_sizes[0]) * len(spec.aspect_ratios)
+        ),
         rpn_fg_iou_thresh=0.6,
         rpn_batch_size_per_image=192,
         rpn_pre_nms_top_n_train=1000,

@@ -15,6 +15,8 @@ class CatalogueEntry:
         What it is for, in a sentence.
     score
         Score that it shows instances from.
+    box_nms
+        IoU above which it drops the lower of two boxes.
     torchvision_weights
         Name of torchvision's weights enum; empty for the model in this package.
     """
@@ -22,6 +24,7 @@ class CatalogueEntry:
     name: str
     description: str
     score: float
+    box_nms: float
     torchvision_weights: str = ""
 
 
@@ -30,17 +33,20 @@ CATALOGUE = (
         name="nuclei",
         description="Cell nuclei: fluorescence, histology, brightfield. Ships with the plugin.",
         score=0.4,
+        box_nms=0.4,
     ),
     CatalogueEntry(
         name="coco",
         description="80 everyday objects in photographs (ResNet-50). 170 MB, downloaded once.",
         score=0.5,
+        box_nms=0.5,
         torchvision_weights="MaskRCNN_ResNet50_FPN_Weights.COCO_V1",
     ),
     CatalogueEntry(
         name="coco-v2",
         description="80 everyday objects, more exact and slower. 178 MB, downloaded once.",
         score=0.5,
+        box_nms=0.5,
         torchvision_weights="MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1",
     ),
 )

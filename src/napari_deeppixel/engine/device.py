@@ -41,7 +41,9 @@ def list_devices() -> list[Device]:
             name=torch.cuda.get_device_name(index),
             free_bytes=torch.cuda.mem_get_info(index)[0],
         )
-        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+        for index in range(
+            torch.cuda.device_count() if torch.cuda.is_available() else 0
+        )
     ]
     if torch.backends.mps.is_available():
         devices.append(Device(id="mps", name="Apple GPU"))
@@ -65,7 +67,9 @@ def pick_device(device: str = "auto") -> str:
     wanted = "cuda:0" if device == "cuda" else device
     if wanted not in [known.id for known in devices]:
         known = ", ".join(known.id for known in devices)
-        raise DeviceError(f"no device {device!r} on {platform.node() or 'this machine'}: use {known}")
+        raise DeviceError(
+            f"no device {device!r} on {platform.node() or 'this machine'}: use {known}"
+        )
     return wanted
 
 

@@ -72,7 +72,10 @@ def _download(
     on_progress: Callable[[Progress], None] | None,
 ) -> str:
     digest, done = hashlib.sha256(), 0
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer, path.open("wb") as file:
+    with (
+        urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer,
+        path.open("wb") as file,
+    ):
         total = int(answer.headers.get("Content-Length") or 0)
         while chunk := answer.read(_CHUNK):
             cancel.raise_if_cancelled()
@@ -81,7 +84,11 @@ def _download(
             done += len(chunk)
             if on_progress is not None:
                 message = f"downloading {path.name.split('.')[0]}: {done / 1e6:.0f} MB"
-                on_progress(Progress(fraction=done / total if total else 0.0, message=message))
+                on_progress(
+                    Progress(fraction=done / total if total else 0.0, message=message)
+                )
     if total and done != total:
-        raise WeightsError(f"{url}: the download stopped at {done} of {total} bytes; try again")
+        raise WeightsError(
+            f"{url}: the download stopped at {done} of {total} bytes; try again"
+        )
     return digest.hexdigest()

@@ -40,7 +40,12 @@ class MaskRCNNEngine:
     """
 
     def __init__(
-        self, spec: ModelSpec, model: Any, *, device: str = "cpu", weights_hash: str = ""
+        self,
+        spec: ModelSpec,
+        model: Any,
+        *,
+        device: str = "cpu",
+        weights_hash: str = "",
     ) -> None:
         self._spec = spec
         self._device = torch.device(device)
@@ -109,7 +114,9 @@ class MaskRCNNEngine:
     def _set_options(self, options: PredictOptions) -> None:
         heads, rpn = self._model.roi_heads, self._model.rpn
         heads.score_thresh = CANDIDATE_SCORE
-        heads.nms_thresh = self._spec.box_nms if options.box_nms is None else options.box_nms
+        heads.nms_thresh = (
+            self._spec.box_nms if options.box_nms is None else options.box_nms
+        )
         heads.detections_per_img = options.max_instances
         proposals = max(self._spec.rpn_post_nms_top_n, options.max_instances)
         rpn._post_nms_top_n["testing"] = proposals
@@ -131,13 +138,18 @@ class MaskRCNNEngine:
                 ) from error
             half = len(inputs) // 2
             return self._forward(inputs[:half]) + self._forward(inputs[half:])
-        return [{key: value.cpu() for key, value in result.items()} for result in results]
+        return [
+            {key: value.cpu() for key, value in result.items()} for result in results
+        ]
 
     def _to_prediction(
         self, raw: dict[str, Any], image_hw: tuple[int, int], options: PredictOptions
     ) -> Prediction:
         masks = paste_masks(
-            raw["masks"], raw["boxes"], image_hw=image_hw, threshold=options.mask_threshold
+            raw["masks"],
+            raw["boxes"],
+            image_hw=image_hw,
+            threshold=options.mask_threshold,
         )
         kept = [position for position, mask in enumerate(masks) if mask is not None]
         table = self._spec.categories
@@ -153,14 +165,20 @@ class MaskRCNNEngine:
             predicted_boxes_xyxy=raw["boxes"].double().numpy()[kept],
         )
         return Prediction(
-            candidates=candidates, detection_scores=scores, max_instances=options.max_instances
+            candidates=candidates,
+            detection_scores=scores,
+            max_instances=options.max_instances,
         )
 
 
 @contextmanager
-def _watched(model: Any, cancel: CancelToken, on_progress: ReportProgress | None) -> Iterator[None]:
+def _watched(
+    model: Any, cancel: CancelToken, on_progress: ReportProgress | None
+) -> Iterator[None]:
     """Look at the cancel token, and report, before each layer of a forward pass."""
-    leaves = [module for module in model.modules() if not any(True for _ in module.children())]
+    leaves = [
+        module for module in model.modules() if not any(True for _ in module.children())
+    ]
     # the RPN's three layers run once for each feature level; all others once
     total = len(leaves) + 3 * 4
     seen = 0

@@ -1,0 +1,1 @@
+"""Corrections: the truth about an image's instances, and how hand edits reach it."""

@@ -1,0 +1,143 @@
+"""Opens COCO files and label TIFFs as layers."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.types import LayerData
+from napari.utils.notifications import show_warning
+
+from napari_deeppixel.batch.read import read_image
+from napari_deeppixel.core.errors import ImageError
+from napari_deeppixel.core.geometry import boxes_xyxy_to_corners_yx
+from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco
+from napari_deeppixel.viewer.layers import (
+    box_colors,
+    box_settings,
+    boxes_features,
+    labels_features,
+)
+
+# each image makes up to three layers, and napari takes about 0.1 s to add one
+MAX_IMAGES = 20
+
+ReadLayers = Callable[[str | Sequence[str]], list[LayerData]]
+
+
+def get_reader(path: str | Sequence[str]) -> ReadLayers | None:
+    """Return a reader for a path, or None if it is not ours: napari's reader protocol."""
+    first = Path(path if isinstance(path, str) else path[0])
+    if first.suffix.lower() == ".json":
+        return read_layers if _looks_like_coco(first) else None
+    return read_layers if first.stem.endswith("_labels") else None
+
+
+def _looks_like_coco(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and {
+        "images",
+        "annotations",
+        "categories",
+    } <= set(document)
+
+
+def read_layers(path: str | Sequence[str]) -> list[LayerData]:
+    """Return the layers of one or more COCO files or label TIFFs."""
+    paths = [Path(path)] if isinstance(path, str) else [Path(one) for one in path]
+    layers: list[LayerData] = []
+    for one in paths:
+        layers += (
+            _coco_layers(one) if one.suffix.lower() == ".json" else _label_layers(one)
+        )
+    return layers
+
+
+def _label_layers(path: Path) -> list[LayerData]:
+    image = read_image(path)
+    labels = np.asarray(image.pixels)
+    return [(labels, {"name": path.stem}, "labels")]
+
+
+def _coco_layers(path: Path) -> list[LayerData]:
+    by_file: dict[str, list[AnnotatedImage]] = {}
+    for annotated in read_coco(path):
+        by_file.setdefault(annotated.file_name, []).append(annotated)
+    if len(by_file) > MAX_IMAGES:
+        show_warning(
+            f"{path.name} holds {len(by_file)} images; the first {MAX_IMAGES} are opened."
+        )
+    layers: list[LayerData] = []
+    for file_name, planes in list(by_file.items())[:MAX_IMAGES]:
+        layers += _image_layers(path, file_name, planes)
+    return layers
+
+
+def _image_layers(
+    path: Path, file_name: str, planes: list[AnnotatedImage]
+) -> list[LayerData]:
+    name = Path(file_name).stem
+    layers: list[LayerData] = []
+    image: ImageArray | None = None
+    try:
+        image = read_image(path.parent / file_name)
+    except ImageError:
+        show_warning(
+            f"{file_name} is not beside {path.name}: its instances are opened alone."
+        )
+    else:
+        layers.append(
+            (image.pixels, {"name": name, "rgb": image.axes.endswith("c")}, "image")
+        )
+    index_length = len(planes[0].plane)
+    sets = _with_unique_handles([annotated.instances for annotated in planes])
+    lead = (
+        image.lead_shape
+        if image is not None and len(image.lead_shape) == index_length
+        else tuple(
+            max(p.plane[axis] for p in planes) + 1 for axis in range(index_length)
+        )
+    )
+    largest = max((int(s.handles.max(initial=0)) for s in sets), default=0)
+    dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+    labels = np.zeros((*lead, *planes[0].instances.image_hw), dtype)
+    corners = []
+    for annotated, instances in zip(planes, sets, strict=True):
+        instances.draw_into(labels[annotated.plane])
+        start = np.array(annotated.plane, dtype=np.float64)
+        corners += [
+            np.concatenate([np.tile(start, (4, 1)), corners_yx], axis=1)
+            for corners_yx in boxes_xyxy_to_corners_yx(instances.boxes_xyxy)
+        ]
+    settings: dict[str, Any] = {"name": f"{name} instances", "opacity": 0.5}
+    layers.append((labels, settings | {"features": labels_features(sets)}, "labels"))
+    shapes: dict[str, Any] = {
+        "name": f"{name} boxes",
+        "ndim": labels.ndim,
+        "shape_type": "rectangle",
+        "features": boxes_features(sets),
+        "edge_color": [c for s in sets for c in box_colors(s)] or "white",
+        "edge_width": 1,
+        "face_color": "transparent",
+    }
+    layers.append(
+        (corners, shapes | box_settings(visible=len(corners) <= 40), "shapes")
+    )
+    return layers
+
+
+def _with_unique_handles(sets: list[InstanceSet]) -> list[InstanceSet]:
+    handles = np.concatenate([s.handles for s in sets])
+    if np.unique(handles).size == handles.size:
+        return sets
+    renumbered, first = [], 1
+    for instances in sets:
+        renumbered.append(instances.with_handles_from(first))
+        first += len(instances)
+    return renumbered

@@ -1,0 +1,543 @@
+"""The Detect tab: choose an image and a model, run, and set the score."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image, Shapes
+from napari.utils.notifications import show_error, show_warning
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible, QLabeledDoubleSlider
+from superqt.utils import signals_blocked
+
+from napari_deeppixel.core.errors import DeepPixelError
+from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.core.progress import Progress
+from napari_deeppixel.engine.base import CANDIDATE_SCORE
+from napari_deeppixel.engine.catalogue import CATALOGUE
+from napari_deeppixel.viewer.layers import (
+    InstanceLayers,
+    instance_layers_of,
+    view_region,
+)
+from napari_deeppixel.viewer.read_layer import layer_to_image, lead_axis_letters
+from napari_deeppixel.widgets.advanced import AdvancedSettings
+from napari_deeppixel.widgets.job import DetectJob, Scope, find_devices
+from napari_deeppixel.widgets.run import DetectRun
+from napari_deeppixel.widgets.worker import BackgroundTask
+
+_OPEN_FILE = "open a weights file…"
+_RED, _AMBER = "#ff6b6b", "#ffb454"
+_REDRAW_MS = 40
+_VIEW_MOVED_MS = 150
+
+
+class DetectTab(QWidget):
+    """Find the instances of an Image layer.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    """
+
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._connections: list[tuple[Any, Any]] = []
+        self.run = DetectRun(viewer, self)
+        self._after_drawing: Callable[[InstanceLayers], None] | None = None
+        self._devices = BackgroundTask(self)
+        self._redraw_timer = _single_shot(self, _REDRAW_MS, self._redraw)
+        self._view_timer = _single_shot(self, _VIEW_MOVED_MS, self._on_view_settled)
+        self._build()
+        self._connect()
+        self._update_images()
+        self._follow_active_layer()
+        self._on_model_changed()
+        self._devices.start(lambda _cancel, _report: iter([find_devices()]))
+
+    # -- building -----------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self._image = _combo("detect.image", "The Image layer to find instances in.")
+        self._model = _combo(
+            "detect.model",
+            "What to look for. A weights file may be .safetensors or .pth.",
+        )
+        for entry in CATALOGUE:
+            self._model.addItem(entry.name, entry.name)
+        self._model.addItem(_OPEN_FILE, None)
+        self._description = _note("detect.description")
+        self._device = _combo(
+            "detect.device",
+            "Where the network runs. Auto takes a GPU where there is one.",
+        )
+        self._device.addItem("Auto", "auto")
+        self._scope = _combo("detect.scope", "Which part of the image to run on.")
+        self._score = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self._score.setObjectName("detect.score")
+        self._score.setRange(CANDIDATE_SCORE, 1.0)
+        self._score.setDecimals(2)
+        self._score.setSingleStep(0.01)
+        self._score.setToolTip(
+            "Show instances from this score (0 to 1) on. Move it after a run: nothing is computed "
+            "again."
+        )
+        self._run_button = QPushButton("Run", objectName="detect.run")
+        self._run_button.setToolTip(
+            "Find the instances. Reviewed and edited ones are kept."
+        )
+        self._run_button.setDefault(True)
+        self._cancel_button = QPushButton("Cancel", objectName="detect.cancel")
+        self._cancel_button.setToolTip("Stop the run. Planes that are done stay.")
+        self._cancel_button.setEnabled(False)
+        self._progress = QProgressBar(objectName="detect.progress")
+        self._progress.setRange(0, 1000)
+        self._progress.setTextVisible(True)
+        self._progress.hide()
+        self._image_error = _note("detect.image_error", color=_AMBER)
+        self._model_error = _note("detect.model_error", color=_RED)
+        self._status = _note("detect.status")
+        self._advanced = AdvancedSettings()
+        collapsible = QCollapsible("Advanced")
+        collapsible.setObjectName("detect.advanced")
+        collapsible.setDuration(0)
+        collapsible.addWidget(self._advanced)
+        self._lay_out(collapsible)
+
+    def _lay_out(self, collapsible: QCollapsible) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setLabelAlignment(
+            Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        )
+        form.addRow("Image", self._image)
+        form.addRow("", self._image_error)
+        form.addRow("Model", self._model)
+        form.addRow("", self._model_error)
+        form.addRow("", self._description)
+        form.addRow("Device", self._device)
+        form.addRow("Run on", self._scope)
+        form.addRow("Score", self._score)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self._run_button, 2)
+        buttons.addWidget(self._cancel_button, 1)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addLayout(buttons)
+        layout.addWidget(self._progress)
+        layout.addWidget(self._status)
+        layout.addWidget(collapsible)
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        self._image.currentIndexChanged.connect(self._on_image_changed)
+        self._model.activated.connect(self._on_model_activated)
+        self._model.currentIndexChanged.connect(self._on_model_changed)
+        self._scope.currentIndexChanged.connect(self._check_settings)
+        self._score.valueChanged.connect(self._on_score_changed)
+        self._advanced.changed.connect(self._on_advanced_changed)
+        self._run_button.clicked.connect(self._on_run)
+        self._cancel_button.clicked.connect(self._on_cancel)
+        self.run.progressed.connect(self._on_progress)
+        self.run.failed.connect(self._on_failed)
+        self.run.finished.connect(self._on_finished)
+        self.run.steps.finished.connect(self._on_drawn)
+        self._devices.yielded.connect(self._on_devices)
+        self._devices.failed.connect(self._on_failed)
+        layers, dims = self._viewer.layers, self._viewer.dims
+        camera = self._viewer.scene.camera
+        for signal, slot in (
+            (layers.events.inserted, self._on_layers_changed),
+            (layers.events.removed, self._on_layers_changed),
+            (layers.events.removing, self._on_layer_removing),
+            (layers.events.renamed, self._on_layers_changed),
+            (layers.selection.events.active, self._follow_active_layer),
+            (dims.events.current_step, self._on_view_moved),
+            (camera.events.center, self._on_view_moved),
+            (camera.events.zoom, self._on_view_moved),
+        ):
+            signal.connect(slot)
+            self._connections.append((signal, slot))
+
+    def shut_down(self) -> None:
+        """Stop all work and let go of the viewer; may be called more than once."""
+        self.run.shut_down()
+        self._devices.abandon()
+        self._redraw_timer.stop()
+        self._view_timer.stop()
+        for signal, slot in self._connections:
+            signal.disconnect(slot)
+        self._connections.clear()
+
+    # -- what is chosen -----------------------------------------------------------------------
+
+    @property
+    def image_layer(self) -> Image | None:
+        """The chosen Image layer."""
+        layer = self._image.currentData()
+        return layer if isinstance(layer, Image) else None
+
+    @property
+    def instance_layers(self) -> InstanceLayers | None:
+        """What shows the instances of the chosen image; None before the first run."""
+        layer = self.image_layer
+        return None if layer is None else instance_layers_of(layer)
+
+    def _image_array(self) -> ImageArray:
+        layer = self.image_layer
+        if layer is None:
+            raise ValueError("Open an image, or try File › Open Sample › DeepPixel.")
+        return layer_to_image(layer, channel_axis=self._advanced.channel_axis)
+
+    def _job(self) -> DetectJob:
+        """Return the run that the form describes.
+
+        Raises
+        ------
+        ValueError, DeepPixelError
+            If a setting is wrong.
+        """
+        image = self._image_array()
+        options = self._advanced.options(image.num_channels, self._score.value())
+        scope, axis = self._scope.currentData()
+        region = None
+        if scope is Scope.VIEW:
+            layer = self.image_layer
+            assert layer is not None  # _image_array has said so
+            region = view_region(layer, image.image_hw)
+            if region is None:
+                raise ValueError(
+                    "the image is out of view: press Home to bring it back"
+                )
+        return DetectJob(
+            image=image,
+            model=self._model.currentData() or "",
+            device=self._device.currentData(),
+            options=options,
+            indices=self._indices(image, scope, axis),
+            region_xyxy=region,
+        )
+
+    def _indices(
+        self, image: ImageArray, scope: Scope, axis: str
+    ) -> tuple[tuple[int, ...], ...]:
+        if scope is Scope.ALL:
+            return tuple(image.plane_indices())
+        current = self._current_index(image)
+        if scope is not Scope.STACK:
+            return (current,)
+        position = image.lead_axes.index(axis)
+        steps = range(image.lead_shape[position])
+        return tuple(
+            (*current[:position], step, *current[position + 1 :]) for step in steps
+        )
+
+    def _current_index(self, image: ImageArray) -> tuple[int, ...]:
+        layer = self.image_layer
+        assert layer is not None
+        position = layer.world_to_data(self._viewer.dims.point[-layer.ndim :])
+        index = [
+            round(float(position[image.axes.index(axis)])) for axis in image.lead_axes
+        ]
+        return tuple(
+            min(max(step, 0), size - 1)
+            for step, size in zip(index, image.lead_shape, strict=True)
+        )
+
+    # -- keeping the form right ---------------------------------------------------------------
+
+    def _on_layers_changed(self, event: Any = None) -> None:
+        self._update_images()
+
+    def _on_layer_removing(self, event: Any) -> None:
+        # napari (0.9, on Mesa) crashes at the repaint after a Shapes layer is removed, unless the
+        # canvas was drawn just before
+        if isinstance(self._viewer.layers[event.index], Shapes) and self.isVisible():
+            self._viewer.screenshot(canvas_only=True, flash=False)
+
+    def _update_images(self) -> None:
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        chosen = self.image_layer
+        with signals_blocked(self._image):
+            self._image.clear()
+            for layer in layers:
+                self._image.addItem(layer.name, layer)
+            if chosen in layers:
+                self._image.setCurrentIndex(layers.index(chosen))
+        self._on_image_changed()
+
+    def _follow_active_layer(self, event: Any = None) -> None:
+        active = self._viewer.layers.selection.active
+        for position in range(self._image.count()):
+            if self._image.itemData(position) == active:
+                self._image.setCurrentIndex(position)
+
+    def _on_image_changed(self) -> None:
+        layer = self.image_layer
+        axes = []
+        if layer is not None and not layer.rgb:
+            letters = lead_axis_letters(layer)
+            sizes = (layer.data[0] if layer.multiscale else layer.data).shape
+            axes = [
+                (i, f"axis {i} ({letters[i]}, {sizes[i]})") for i in range(len(letters))
+            ]
+        self._advanced.set_image_axes(axes)
+        view = self.instance_layers
+        if view is not None:
+            with signals_blocked(self._score):
+                self._score.setValue(view.session.score)
+        self._update_scopes()
+
+    def _update_scopes(self) -> None:
+        chosen = self._scope.currentText().split(" (")[0]
+        with signals_blocked(self._scope):
+            self._scope.clear()
+            for caption, scope, axis in self._scopes():
+                self._scope.addItem(caption, (scope, axis))
+            captions = [
+                self._scope.itemText(i).split(" (")[0]
+                for i in range(self._scope.count())
+            ]
+            wanted = chosen if chosen in captions else "Whole plane"
+            self._scope.setCurrentIndex(captions.index(wanted))
+        self._check_settings()
+
+    def _scopes(self) -> list[tuple[str, Scope, str]]:
+        scopes = [("View", Scope.VIEW, ""), ("Whole plane", Scope.PLANE, "")]
+        try:
+            image = self._image_array()
+        except (ValueError, DeepPixelError):
+            return scopes
+        for axis, size in zip(image.lead_axes, image.lead_shape, strict=True):
+            if size > 1:
+                scopes.append((f"Stack {axis} ({size} planes)", Scope.STACK, axis))
+        if len(image.lead_axes) > 1:
+            total = sum(1 for _ in image.plane_indices())
+            scopes.append((f"All planes ({total})", Scope.ALL, ""))
+        return scopes
+
+    def _on_advanced_changed(self) -> None:
+        self._update_scopes()
+        view = self.instance_layers
+        if view is not None and view.session.min_area != self._advanced.min_area:
+            self._redraw_timer.start()
+
+    def _on_model_activated(self, index: int) -> None:
+        if self._model.itemText(index) != _OPEN_FILE:
+            return
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Open weights", "", "Weights (*.safetensors *.pth *.pt)"
+        )
+        if path:
+            self.add_model_file(path)
+        else:
+            self._model.setCurrentIndex(0)
+
+    def add_model_file(self, path: str) -> None:
+        """Offer a weights file in the list of models, and choose it."""
+        position = self._model.findData(path)
+        if position < 0:
+            position = self._model.count() - 1
+            self._model.insertItem(position, Path(path).name, path)
+            self._model.setItemData(position, path, Qt.ItemDataRole.ToolTipRole)
+        self._model.setCurrentIndex(position)
+
+    def _on_model_changed(self) -> None:
+        name = self._model.currentData()
+        entry = next((entry for entry in CATALOGUE if entry.name == name), None)
+        self._description.setText(entry.description if entry else (name or ""))
+        self._description.setVisible(bool(self._description.text()))
+        if entry is not None:
+            with signals_blocked(self._score):
+                self._score.setValue(entry.score)
+            self._advanced.set_model_box_nms(entry.box_nms)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Disable Run while a setting is wrong, and say beside the field what is."""
+        image_error = model_error = advanced_error = ""
+        try:
+            image = self._image_array()
+            self._advanced.options(image.num_channels, self._score.value())
+        except DeepPixelError as error:
+            image_error = str(error)
+        except ValueError as error:
+            if self.image_layer is None:
+                image_error = str(error)
+            else:
+                advanced_error = str(error)
+        model = self._model.currentData()
+        if model is None:
+            model_error = "choose a model, or open a weights file"
+        elif model not in [e.name for e in CATALOGUE] and not Path(model).is_file():
+            model_error = f"{model} is gone: choose another model"
+        for note, message in (
+            (self._image_error, image_error),
+            (self._model_error, model_error),
+        ):
+            note.setText(message)
+            note.setVisible(bool(message))
+        self._advanced.show_error(advanced_error)
+        problem = image_error or model_error or advanced_error
+        self._run_button.setEnabled(not problem and not self.run.is_running)
+        if advanced_error:
+            self._say(f"Run is off. Advanced, {advanced_error}", color=_RED)
+        elif self._status.property("is_problem"):
+            self._say("")
+        self._status.setProperty("is_problem", bool(advanced_error))
+
+    def _on_devices(self, devices: list[tuple[str, str]]) -> None:
+        self._device.setItemText(0, f"Auto: {devices[0][1]}")
+        for identifier, description in devices:
+            self._device.addItem(description, identifier)
+
+    # -- running ------------------------------------------------------------------------------
+
+    def _on_run(self) -> None:
+        try:
+            job = self._job()
+        except (ValueError, DeepPixelError) as error:
+            self._say(str(error), color=_RED)
+            return
+        layer = self.image_layer
+        assert layer is not None
+        self._started = time.monotonic()
+        self.run.steps.stop()
+        self.run.start(
+            job,
+            layer,
+            channel_axis=self._advanced.channel_axis,
+            mode=self._advanced.labels_mode,
+        )
+        self._run_button.setEnabled(False)
+        self._cancel_button.setEnabled(True)
+        self._say("")
+        self._on_progress(Progress(fraction=0.0, message="starting"))
+        self._progress.show()
+
+    def _on_cancel(self) -> None:
+        self.run.cancel()
+        self._cancel_button.setEnabled(False)
+        self._progress.setFormat("stopping…")
+
+    def _on_progress(self, progress: Progress) -> None:
+        self._progress.setValue(round(1000 * progress.fraction))
+        elapsed = time.monotonic() - self._started
+        text = progress.message
+        if progress.fraction > 0.05 and elapsed > 1:
+            text += f" · {_duration(elapsed * (1 / progress.fraction - 1))} left"
+        self._progress.setFormat(text)
+
+    def _on_failed(self, error: BaseException) -> None:
+        if not isinstance(error, DeepPixelError):
+            self._say(f"Something went wrong: {error}", color=_RED)
+            raise error
+        self._say(str(error), color=_RED)
+        show_error(str(error))
+
+    def _on_finished(self, summary: str) -> None:
+        self._progress.hide()
+        self._cancel_button.setEnabled(False)
+        self._check_settings()
+        if not summary:
+            return
+        warnings = self.run.warnings()
+        for warning in warnings:
+            show_warning(warning)
+        self._say(" ".join([summary, *warnings]), color=_AMBER if warnings else "")
+        self._after_drawing = self._select_labels
+
+    def _say(self, message: str, *, color: str = "") -> None:
+        text = f"<span style='color:{color}'>{message}</span>" if color else message
+        self._status.setText(text)
+        self._status.setVisible(bool(message))
+
+    # -- score and view -----------------------------------------------------------------------
+
+    def _on_score_changed(self) -> None:
+        if self.instance_layers is not None and not self.run.is_running:
+            self._redraw_timer.start()
+
+    def _redraw(self) -> None:
+        view = self.instance_layers
+        if view is None or self.run.is_running:
+            return
+        view.session.set_visibility(
+            score=self._score.value(), min_area=self._advanced.min_area
+        )
+        self._after_drawing = self._say_how_many
+        self.run.steps.run(view.redraw())
+
+    def _on_drawn(self) -> None:
+        view = self.instance_layers
+        after, self._after_drawing = self._after_drawing, None
+        if view is not None and after is not None and not self.run.is_running:
+            after(view)
+
+    def _select_labels(self, view: InstanceLayers) -> None:
+        # hovering then tells what an object is, and painting corrects it
+        if view.labels_layers:
+            self._viewer.layers.selection.active = view.labels_layers[0]
+
+    def _say_how_many(self, view: InstanceLayers) -> None:
+        total, hidden = view.num_visible, view.num_hidden_boxes
+        note = f", {total - hidden:,} boxes drawn: zoom in for the others" if hidden else ""
+        self._say(f"{total:,} instances at this score{note}.")
+
+    def _on_view_moved(self, event: Any = None) -> None:
+        self._view_timer.start()
+
+    def _on_view_settled(self) -> None:
+        view = self.instance_layers
+        if view is None or self.run.is_running or self.run.steps.is_running:
+            return
+        self.run.steps.run(view.redraw_boxes())
+
+
+def _combo(name: str, tooltip: str) -> QComboBox:
+    combo = QComboBox(objectName=name)
+    combo.setToolTip(tooltip)
+    # long layer names must not widen the dock
+    combo.setSizeAdjustPolicy(
+        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+    combo.setMinimumContentsLength(16)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return combo
+
+
+def _note(name: str, *, color: str = "") -> QLabel:
+    note = QLabel(objectName=name)
+    note.setWordWrap(True)
+    note.setStyleSheet(f"color: {color};" if color else "")
+    note.hide()
+    return note
+
+
+def _single_shot(parent: QWidget, interval_ms: int, slot: Any) -> QTimer:
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(interval_ms)
+    timer.timeout.connect(slot)
+    return timer
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,44 @@
+"""The dock widget DeepPixel."""
+
+from typing import Any
+
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+
+from napari_deeppixel.widgets.detect import DetectTab
+
+
+class DeepPixelWidget(QWidget):
+    """The window of the plugin, one tab for each thing to do.
+
+    Parameters
+    ----------
+    napari_viewer
+        Given by napari.
+    """
+
+    # napari gives the viewer to a parameter of this name
+    def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("DeepPixel")
+        self.detect = DetectTab(napari_viewer, self)
+        self.tabs = QTabWidget(self)
+        self.tabs.setObjectName("tabs")
+        self.tabs.addTab(self.detect, "Detect")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.tabs)
+
+    def event(self, event: QEvent) -> bool:
+        """Stop all work when napari takes the widget out of its dock.
+
+        The dock's close button neither closes nor deletes the widget; it only loses its parent.
+        """
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.detect.shut_down()
+        return bool(super().event(event))
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802  Qt's name
+        """Stop all work."""
+        self.detect.shut_down()
+        super().closeEvent(event)

@@ -1,0 +1,110 @@
+"""One detection run: what was asked for, and the work that a thread does."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.engine.base import Prediction, PredictOptions
+from napari_deeppixel.engine.spec import ModelSpec
+from napari_deeppixel.widgets.worker import ReportProgress
+
+PlaneIndex = tuple[int, ...]
+
+
+class Scope(StrEnum):
+    """Which part of an image a run covers."""
+
+    VIEW = "view"
+    PLANE = "plane"
+    STACK = "stack"
+    ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DetectJob:
+    """All that a run needs, read from the window when Run was pressed."""
+
+    image: ImageArray
+    model: str
+    device: str
+    options: PredictOptions
+    indices: tuple[PlaneIndex, ...]
+    region_xyxy: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineReady:
+    """The model is loaded."""
+
+    spec: ModelSpec
+    source: str
+    device_name: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PlaneFound:
+    """One plane is done."""
+
+    index: PlaneIndex
+    prediction: Prediction
+
+
+class EngineShelf:
+    """Keeps the engine that was used last, so that the next run starts at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[str, str] | None = None
+        self._engine: Any = None
+
+    def engine(
+        self, model: str, device: str, *, cancel: CancelToken, report: ReportProgress
+    ) -> Any:
+        """Return the engine of a model on a device, loading it where it is not the last one."""
+        # imported here: torch takes seconds, and this runs in a thread
+        from napari_deeppixel.engine.weights import load_model
+
+        with self._lock:
+            if self._key != (model, device):
+                report(Progress(fraction=0.0, message="loading the model"))
+                self._key, self._engine = None, None
+                self._engine = load_model(
+                    model, device=device, cancel=cancel, on_progress=report
+                )
+                self._key = (model, device)
+            return self._engine
+
+
+def run_job(
+    job: DetectJob, shelf: EngineShelf, cancel: CancelToken, report: ReportProgress
+) -> Iterator[EngineReady | PlaneFound]:
+    """Load the model, then yield the prediction of each plane."""
+    report(Progress(fraction=0.0, message="starting"))
+    engine = shelf.engine(job.model, job.device, cancel=cancel, report=report)
+    yield EngineReady(
+        spec=engine.spec, source=engine.source, device_name=engine.device_name
+    )
+    from napari_deeppixel.engine.planes import predict_planes
+
+    planes = predict_planes(
+        job.image,
+        engine,
+        job.options,
+        indices=job.indices,
+        region_xyxy=job.region_xyxy,
+        cancel=cancel,
+        on_progress=report,
+    )
+    for index, prediction in planes:
+        yield PlaneFound(index=index, prediction=prediction)
+
+
+def find_devices() -> list[tuple[str, str]]:
+    """Return id and description of each device; loads torch, so run it in a thread."""
+    from napari_deeppixel.engine.device import list_devices
+
+    return [(device.id, device.description) for device in list_devices()]
