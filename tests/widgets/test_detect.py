@@ -27,7 +27,7 @@ def nuclei() -> np.ndarray:
 
 
 @pytest.fixture
-def window(make_napari_viewer: Any, qtbot: Any) -> Any:
+def window(make_napari_viewer: Any) -> Any:
     """A viewer with the DeepPixel dock widget."""
     viewer = make_napari_viewer()
     widget = DeepPixelWidget(viewer)
@@ -59,7 +59,8 @@ def test_run_shows_each_nucleus_as_a_label_and_a_box_on_its_pixel_edges(
     run(qtbot, tab)
 
     labels, boxes = viewer.layers["cells instances"], viewer.layers["cells boxes"]
-    assert isinstance(labels, Labels) and isinstance(boxes, Shapes)
+    assert isinstance(labels, Labels)
+    assert isinstance(boxes, Shapes)
     handles = np.unique(labels.data)[1:]
     assert len(handles) >= 5
     assert labels.data.dtype == np.uint16
@@ -95,7 +96,7 @@ def test_score_slider_hides_and_brings_back_without_the_network(
     middle = float(np.median(boxes.features["score"]))
     monkeypatch.setattr(
         "napari_deeppixel.engine.maskrcnn.MaskRCNNEngine.predict",
-        lambda *a, **k: pytest.fail("the slider ran the network"),
+        lambda *_, **__: pytest.fail("the slider ran the network"),
     )
 
     find(tab, "detect.score").setValue(min(middle + 0.005, 1.0))
@@ -143,7 +144,9 @@ def test_stack_run_puts_instances_on_their_planes(
 
     labels, boxes = viewer.layers["stack instances"], viewer.layers["stack boxes"]
     assert labels.data.shape == planes.shape
-    assert labels.data[0].any() and not labels.data[1].any() and labels.data[2].any()
+    assert labels.data[0].any()
+    assert not labels.data[1].any()
+    assert labels.data[2].any()
     used = [np.unique(plane)[1:] for plane in labels.data]
     assert not set(used[0]) & set(used[2])
     assert sorted({corners[0, 0] for corners in boxes.data}) == [0, 2]
@@ -196,9 +199,7 @@ def test_all_kinds_of_pixels_run(window: Any, qtbot: Any, nuclei: np.ndarray, ki
         assert labels.get_value(viewer.dims.point, world=True) is not None
 
 
-def test_run_is_off_and_says_why_while_a_setting_is_wrong(
-    window: Any, qtbot: Any, nuclei: np.ndarray
-) -> None:
+def test_run_is_off_and_says_why_while_a_setting_is_wrong(window: Any, nuclei: np.ndarray) -> None:
     viewer, tab = window
     button = find(tab, "detect.run")
     assert not button.isEnabled()
@@ -302,6 +303,8 @@ def test_first_run_after_the_window_is_open_does_not_crash() -> None:
         viewer.close()
         """
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "instances in" in done.stdout

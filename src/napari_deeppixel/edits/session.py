@@ -80,9 +80,7 @@ class AnnotationSession:
 
     def plane(self, index: PlaneIndex) -> InstanceSet:
         """Return all instances of a plane, hidden and rejected ones too."""
-        return self._planes.get(
-            index, InstanceSet.empty(self.image_hw, self.categories)
-        )
+        return self._planes.get(index, InstanceSet.empty(self.image_hw, self.categories))
 
     def visible(self, index: PlaneIndex) -> InstanceSet:
         """Return the instances of a plane to show, with their handles in the image.
@@ -97,12 +95,8 @@ class AnnotationSession:
     def _choose_visible(self, instances: InstanceSet) -> InstanceSet:
         states = np.array(instances.states, dtype=object)
         is_open = states == InstanceState.UNREVIEWED
-        is_strong = ~(instances.scores < self._score) & (
-            instances.areas >= self._min_area
-        )
-        shown = instances.select(
-            (~is_open | is_strong) & (states != InstanceState.REJECTED)
-        )
+        is_strong = ~(instances.scores < self._score) & (instances.areas >= self._min_area)
+        shown = instances.select((~is_open | is_strong) & (states != InstanceState.REJECTED))
         handles = np.array([self._handle(uuid) for uuid in shown.uuids], np.int64)
         return replace(shown, handles=handles)
 
@@ -135,9 +129,7 @@ class AnnotationSession:
         _, new_ids = self.categories.joined_with(predictions.categories)
         predictions = predictions.recategorised(self.categories, new_ids)
         present = self.plane(index)
-        is_kept = np.array(
-            [s is not InstanceState.UNREVIEWED for s in present.states], np.bool_
-        )
+        is_kept = np.array([s is not InstanceState.UNREVIEWED for s in present.states], np.bool_)
         if region_xyxy is not None:
             stays = is_kept | ~centres_in_region(present.boxes_xyxy, region_xyxy)
         else:
@@ -146,9 +138,7 @@ class AnnotationSession:
         fresh = np.array([not _is_among(p, kept) for p in predictions], np.bool_)
         accepted = predictions.select(fresh)
         staying = present.select(stays)
-        joined = replace(
-            accepted, handles=accepted.handles + int(staying.handles.max(initial=0))
-        )
+        joined = replace(accepted, handles=accepted.handles + int(staying.handles.max(initial=0)))
         self._planes[index] = InstanceSet.concatenate([staying, joined])
         self._visible.pop(index, None)
         return Replaced(kept=len(kept), held_back=len(predictions) - len(accepted))
@@ -188,9 +178,7 @@ class AnnotationSession:
             self._store(index, edited)
         return bool(edited)
 
-    def take_attributes(
-        self, index: PlaneIndex, attributes: Mapping[int, tuple[str, str]]
-    ) -> bool:
+    def take_attributes(self, index: PlaneIndex, attributes: Mapping[int, tuple[str, str]]) -> bool:
         """Take over categories and states that a person set; return whether anything changed.
 
         Parameters
@@ -210,9 +198,7 @@ class AnnotationSession:
             if category_id != instance.category_id and new_state is instance.state:
                 new_state = InstanceState.EDITED
             if (category_id, new_state) != (instance.category_id, instance.state):
-                changed.append(
-                    replace(instance, category_id=category_id, state=new_state)
-                )
+                changed.append(replace(instance, category_id=category_id, state=new_state))
         if changed:
             self._store(index, changed)
         return bool(changed)

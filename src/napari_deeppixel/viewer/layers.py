@@ -1,12 +1,10 @@
 """The Labels and Shapes layers that show an image's instances."""
 
-import math
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Shapes
 from numpy.typing import NDArray
@@ -18,6 +16,11 @@ from napari_deeppixel.core.geometry import (
 )
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.edits.session import AnnotationSession, PlaneIndex
+from napari_deeppixel.viewer.features import (
+    boxes_features,
+    labels_features,
+    read_attributes,
+)
 
 METADATA_KEY = "napari_deeppixel"
 # the InstanceLayers object itself: on the image, so that it lives as long, and on our layers, so
@@ -87,9 +90,7 @@ class InstanceLayers:
     @property
     def labels_layers(self) -> list[Labels]:
         """Our Labels layers that are in the viewer."""
-        return [
-            layer for layer in self._labels.values() if layer in self._viewer.layers
-        ]
+        return [layer for layer in self._labels.values() if layer in self._viewer.layers]
 
     # -- drawing ------------------------------------------------------------------------------
 
@@ -118,17 +119,13 @@ class InstanceLayers:
             plane = self._plane_of(layer, index)
             plane[...] = 0
             instances.draw_into(plane)
-            layer.refresh(
-                extent=False, thumbnail=index == self.current_plane(), highlight=False
-            )
+            layer.refresh(extent=False, thumbnail=index == self.current_plane(), highlight=False)
         self._drawn[index] = groups
 
     def current_plane(self) -> PlaneIndex | None:
         """Return the lead index of the plane that the viewer shows; None if it shows none."""
         image = self._image
-        position = np.asarray(
-            image.world_to_data(self._viewer.dims.point[-image.ndim :])
-        )
+        position = np.asarray(image.world_to_data(self._viewer.dims.point[-image.ndim :]))
         index = []
         for axis, size in enumerate(image.data.shape[: image.ndim - 2]):
             if axis == self.channel_axis:
@@ -143,9 +140,7 @@ class InstanceLayers:
         base = f"{self._name} instances"
         if self.mode is LabelsMode.BY_CATEGORY and len(instances):
             return {
-                f"{base}: {category.name}": instances.select(
-                    instances.category_ids == category.id
-                )
+                f"{base}: {category.name}": instances.select(instances.category_ids == category.id)
                 for category in instances.categories.categories
                 if (instances.category_ids == category.id).any()
             }
@@ -163,9 +158,7 @@ class InstanceLayers:
     @property
     def num_visible(self) -> int:
         """Instances shown on all planes."""
-        return sum(
-            len(self.session.visible(index)) for index in self.session.plane_indices
-        )
+        return sum(len(self.session.visible(index)) for index in self.session.plane_indices)
 
     def _plane_of(self, layer: Labels, index: PlaneIndex) -> NDArray[Any]:
         plane: NDArray[Any] = layer.data[self._data_index(index)]
@@ -176,6 +169,12 @@ class InstanceLayers:
         if self.channel_axis is None:
             return index
         return (*index[: self.channel_axis], 0, *index[self.channel_axis :])
+
+    def session_index(self, data_index: PlaneIndex) -> PlaneIndex:
+        """Return the session's lead index for one in our layers' data."""
+        if self.channel_axis is None:
+            return data_index
+        return (*data_index[: self.channel_axis], *data_index[self.channel_axis + 1 :])
 
     def _labels_layer(self, name: str, max_handle: int) -> Labels:
         dtype = np.uint16 if max_handle <= np.iinfo(np.uint16).max else np.uint32
@@ -220,9 +219,7 @@ class InstanceLayers:
         if self.channel_axis is not None:
             # one thick slice through all channels instead of a copy for each
             channels = self._image_shape()[self.channel_axis]
-            translate[self.channel_axis] += (
-                scale[self.channel_axis] * (channels - 1) / 2
-            )
+            translate[self.channel_axis] += scale[self.channel_axis] * (channels - 1) / 2
             scale[self.channel_axis] *= channels
         return {
             "scale": scale,
@@ -235,16 +232,9 @@ class InstanceLayers:
         }
 
     def _remove_empty_groups(self) -> None:
-        used = {
-            name
-            for groups in self._drawn.values()
-            for name, s in groups.items()
-            if len(s)
-        }
+        used = {name for groups in self._drawn.values() for name, s in groups.items() if len(s)}
         base = f"{self._name} instances"
-        for name in [
-            name for name in self._labels if name not in used and name != base
-        ]:
+        for name in [name for name in self._labels if name not in used and name != base]:
             layer = self._labels.pop(name)
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
@@ -258,7 +248,7 @@ class InstanceLayers:
             sets = [groups[name] for groups in self._drawn.values() if name in groups]
             layer.features = labels_features(sets)
             layer.metadata[METADATA_KEY] = self.metadata
-            self._written[name] = _attributes(layer.features)
+            self._written[name] = read_attributes(layer.features)
 
     # -- boxes --------------------------------------------------------------------------------
 
@@ -278,9 +268,7 @@ class InstanceLayers:
         for step in _chunks(chosen, _BOXES_A_STEP):
             corners = self._corners(step)
             colors = [color for _, instances in step for color in box_colors(instances)]
-            layer.add_rectangles(
-                corners, edge_color=colors, edge_width=1, face_color="transparent"
-            )
+            layer.add_rectangles(corners, edge_color=colors, edge_width=1, face_color="transparent")
             yield
         self._set_box_features(layer, chosen)
         self._shown_boxes = uuids
@@ -293,9 +281,7 @@ class InstanceLayers:
         return self.num_visible - shown
 
     def _choose_boxes(self) -> list[tuple[PlaneIndex, InstanceSet]]:
-        every = [
-            (index, self.session.visible(index)) for index in self.session.plane_indices
-        ]
+        every = [(index, self.session.visible(index)) for index in self.session.plane_indices]
         if sum(len(instances) for _, instances in every) <= MAX_BOXES:
             return every
         current = self.current_plane()
@@ -304,12 +290,8 @@ class InstanceLayers:
                 region = self.view_region()
                 if region is None:
                     return []
-                inside = np.flatnonzero(
-                    boxes_touch_region(instances.boxes_xyxy, region)
-                )
-                best = inside[
-                    np.argsort(-np.nan_to_num(instances.scores[inside], nan=1.0))
-                ]
+                inside = np.flatnonzero(boxes_touch_region(instances.boxes_xyxy, region))
+                best = inside[np.argsort(-np.nan_to_num(instances.scores[inside], nan=1.0))]
                 return [(index, instances.select(np.sort(best[:MAX_BOXES])))]
         return []
 
@@ -331,16 +313,12 @@ class InstanceLayers:
         if layer.text.visible != is_readable:
             layer.text.visible = is_readable
 
-    def _corners(
-        self, step: list[tuple[PlaneIndex, InstanceSet]]
-    ) -> list[NDArray[np.float64]]:
+    def _corners(self, step: list[tuple[PlaneIndex, InstanceSet]]) -> list[NDArray[np.float64]]:
         corners = []
         for index, instances in step:
             lead = np.array(self._data_index(index), dtype=np.float64)
             for corners_yx in boxes_xyxy_to_corners_yx(instances.boxes_xyxy):
-                corners.append(
-                    np.concatenate([np.tile(lead, (4, 1)), corners_yx], axis=1)
-                )
+                corners.append(np.concatenate([np.tile(lead, (4, 1)), corners_yx], axis=1))
         return corners
 
     def _set_box_features(
@@ -380,12 +358,11 @@ class InstanceLayers:
             self.session.take_label_edits(index, drawn, self._plane_of(layer, index))
             self.session.take_attributes(index, self._changed_attributes(name, layer))
 
-
     def _changed_attributes(self, name: str, layer: Labels) -> dict[int, tuple[str, str]]:
         """Return what differs in a features table from what we wrote; "" where nothing does."""
         written = self._written.get(name, {})
         changed = {}
-        for handle, (category, state) in _attributes(layer.features).items():
+        for handle, (category, state) in read_attributes(layer.features).items():
             old_category, old_state = written.get(handle, (category, state))
             if (category, state) != (old_category, old_state):
                 changed[handle] = (
@@ -402,9 +379,7 @@ def instance_layers_of(image: Image) -> InstanceLayers | None:
     return view if isinstance(view, InstanceLayers) and view.image == image else None
 
 
-def view_region(
-    image: Image, image_hw: tuple[int, int]
-) -> tuple[int, int, int, int] | None:
+def view_region(image: Image, image_hw: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """Return the part of a layer's plane (x1, y1, x2, y2) that is on the canvas; None if none."""
     corners = np.asarray(image.corner_pixels, dtype=np.float64)[:, -2:]
     if image.multiscale:
@@ -426,82 +401,8 @@ def box_settings(*, visible: bool) -> dict[str, Any]:
 
 def box_colors(instances: InstanceSet) -> list[str]:
     """Return the colour of each instance's category."""
-    colors = {
-        category.id: category.color for category in instances.categories.categories
-    }
+    colors = {category.id: category.color for category in instances.categories.categories}
     return [colors[int(category_id)] for category_id in instances.category_ids]
-
-
-def labels_features(sets: list[InstanceSet]) -> pd.DataFrame:
-    """Return the features table of a Labels layer: row n is handle n, row 0 the background.
-
-    Handles that no instance has now have an empty row.
-    """
-    rows = 1 + max((int(s.handles.max(initial=0)) for s in sets), default=0)
-    table = pd.DataFrame(
-        {
-            "handle": np.arange(rows),
-            "category": pd.Series([""] * rows, dtype=object),
-            "score": np.full(rows, np.nan),
-            "area": np.zeros(rows, np.int64),
-            "state": pd.Series([""] * rows, dtype=object),
-            "source": pd.Series([""] * rows, dtype=object),
-        }
-    )
-    for instances in sets:
-        if len(instances):
-            table.loc[instances.handles, list(table)[1:]] = _attribute_table(
-                instances
-            ).to_numpy()
-    return table
-
-
-def boxes_features(sets: list[InstanceSet]) -> pd.DataFrame:
-    """Return the features table of a Shapes layer: one row a box."""
-    tables = []
-    for instances in sets:
-        table = _attribute_table(instances)
-        table.insert(0, "handle", instances.handles)
-        tables.append(table)
-    if tables:
-        return pd.concat(tables, ignore_index=True)
-    return pd.DataFrame(
-        {
-            "handle": pd.Series(dtype=np.int64),
-            "category": pd.Series(dtype=object),
-            "score": pd.Series(dtype=np.float64),
-            "area": pd.Series(dtype=np.int64),
-            "state": pd.Series(dtype=object),
-            "source": pd.Series(dtype=object),
-        }
-    )
-
-
-def _attribute_table(instances: InstanceSet) -> pd.DataFrame:
-    names = {c.id: c.name for c in instances.categories.categories}
-    return pd.DataFrame(
-        {
-            "category": pd.Series(
-                [names[int(i)] for i in instances.category_ids], dtype=object
-            ),
-            "score": instances.scores,
-            "area": instances.areas,
-            "state": pd.Series([s.value for s in instances.states], dtype=object),
-            "source": pd.Series(list(instances.sources), dtype=object),
-        }
-    )
-
-
-def _attributes(features: pd.DataFrame) -> dict[int, tuple[str, str]]:
-    if not {"category", "state"} <= set(features.columns):
-        return {}
-    return {
-        handle: (str(category), str(state))
-        for handle, (category, state) in enumerate(
-            zip(features["category"], features["state"], strict=True)
-        )
-        if handle
-    }
 
 
 def _chunks(
@@ -512,8 +413,6 @@ def _chunks(
             yield [
                 (
                     index,
-                    instances.select(
-                        np.arange(start, min(start + size, len(instances)))
-                    ),
+                    instances.select(np.arange(start, min(start + size, len(instances)))),
                 )
             ]

@@ -42,9 +42,7 @@ def _lead_letters(layer: Any) -> list[str]:
     count = layer.ndim - 2
     labels = [str(label).lower() for label in layer.axis_labels[:count]]
     usable = [
-        label
-        for label in labels
-        if len(label) == 1 and label.isalpha() and label not in "yxc"
+        label for label in labels if len(label) == 1 and label.isalpha() and label not in "yxc"
     ]
     if len(set(usable)) == count:
         return labels

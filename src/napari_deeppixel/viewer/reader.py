@@ -15,12 +15,9 @@ from napari_deeppixel.core.geometry import boxes_xyxy_to_corners_yx
 from napari_deeppixel.core.image import ImageArray
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco
-from napari_deeppixel.viewer.layers import (
-    box_colors,
-    box_settings,
-    boxes_features,
-    labels_features,
-)
+from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
+from napari_deeppixel.viewer.features import boxes_features, labels_features
+from napari_deeppixel.viewer.layers import MAX_CAPTIONS, box_colors, box_settings
 
 # each image makes up to three layers, and napari takes about 0.1 s to add one
 MAX_IMAGES = 20
@@ -53,16 +50,12 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     paths = [Path(path)] if isinstance(path, str) else [Path(one) for one in path]
     layers: list[LayerData] = []
     for one in paths:
-        layers += (
-            _coco_layers(one) if one.suffix.lower() == ".json" else _label_layers(one)
-        )
+        layers += _coco_layers(one) if one.suffix.lower() == ".json" else _label_layers(one)
     return layers
 
 
 def _label_layers(path: Path) -> list[LayerData]:
-    image = read_image(path)
-    labels = np.asarray(image.pixels)
-    return [(labels, {"name": path.stem}, "labels")]
+    return [(read_label_tiff(path).label_images, {"name": path.stem}, "labels")]
 
 
 def _coco_layers(path: Path) -> list[LayerData]:
@@ -70,39 +63,29 @@ def _coco_layers(path: Path) -> list[LayerData]:
     for annotated in read_coco(path):
         by_file.setdefault(annotated.file_name, []).append(annotated)
     if len(by_file) > MAX_IMAGES:
-        show_warning(
-            f"{path.name} holds {len(by_file)} images; the first {MAX_IMAGES} are opened."
-        )
+        show_warning(f"{path.name} holds {len(by_file)} images; the first {MAX_IMAGES} are opened.")
     layers: list[LayerData] = []
     for file_name, planes in list(by_file.items())[:MAX_IMAGES]:
         layers += _image_layers(path, file_name, planes)
     return layers
 
 
-def _image_layers(
-    path: Path, file_name: str, planes: list[AnnotatedImage]
-) -> list[LayerData]:
+def _image_layers(path: Path, file_name: str, planes: list[AnnotatedImage]) -> list[LayerData]:
     name = Path(file_name).stem
     layers: list[LayerData] = []
     image: ImageArray | None = None
     try:
         image = read_image(path.parent / file_name)
     except ImageError:
-        show_warning(
-            f"{file_name} is not beside {path.name}: its instances are opened alone."
-        )
+        show_warning(f"{file_name} is not beside {path.name}: its instances are opened alone.")
     else:
-        layers.append(
-            (image.pixels, {"name": name, "rgb": image.axes.endswith("c")}, "image")
-        )
+        layers.append((image.pixels, {"name": name, "rgb": image.axes.endswith("c")}, "image"))
     index_length = len(planes[0].plane)
     sets = _with_unique_handles([annotated.instances for annotated in planes])
     lead = (
         image.lead_shape
         if image is not None and len(image.lead_shape) == index_length
-        else tuple(
-            max(p.plane[axis] for p in planes) + 1 for axis in range(index_length)
-        )
+        else tuple(max(p.plane[axis] for p in planes) + 1 for axis in range(index_length))
     )
     largest = max((int(s.handles.max(initial=0)) for s in sets), default=0)
     dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
@@ -126,9 +109,7 @@ def _image_layers(
         "edge_width": 1,
         "face_color": "transparent",
     }
-    layers.append(
-        (corners, shapes | box_settings(visible=len(corners) <= 40), "shapes")
-    )
+    layers.append((corners, shapes | box_settings(visible=len(corners) <= MAX_CAPTIONS), "shapes"))
     return layers
 
 

@@ -1,4 +1,4 @@
-"""Images to try the plugin on, in File › Open Sample."""
+"""Images to try the plugin on, in File > Open Sample."""
 
 from importlib import resources
 from typing import Any
@@ -51,9 +51,7 @@ def stack() -> list[LayerData]:
     field = _sample("fluorescence")
     height, width = field.shape[0] // 2, field.shape[1] // 2
     quarters = [
-        field[top : top + height, left : left + width]
-        for top in (0, height)
-        for left in (0, width)
+        field[top : top + height, left : left + width] for top in (0, height) for left in (0, width)
     ]
     return [_layer_of_stack(np.stack(quarters))]
 

@@ -4,11 +4,12 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit, SpinBox
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.engine.base import DEFAULT_MAX_INSTANCES, PredictOptions
 from napari_deeppixel.viewer.layers import LabelsMode
+from napari_deeppixel.widgets.controls import RED, Note, named
 
 _MODEL_OWN = "as the model was trained"
 _NORMALIZATIONS = {
@@ -148,18 +149,11 @@ class AdvancedSettings(QWidget):
 
     def _lay_out(self) -> None:
         self._form = QFormLayout()
-        self._form.setFieldGrowthPolicy(
-            QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow
-        )
-        self._form.setLabelAlignment(
-            Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        )
+        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self._form.setLabelAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         for field in self._fields:
             self._form.addRow(field.label, field.native)
-        self._error = QLabel(objectName="detect.advanced_error")
-        self._error.setWordWrap(True)
-        self._error.setStyleSheet("color: #ff6b6b;")
-        self._error.hide()
+        self._error = Note("detect.advanced_error", color=RED)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(self._form)
@@ -245,14 +239,12 @@ class AdvancedSettings(QWidget):
 
     def show_error(self, message: str) -> None:
         """Show below the fields what is wrong with them; empty: nothing is."""
-        self._error.setText(message)
-        self._error.setVisible(bool(message))
+        self._error.say(message)
 
 
 def _field(kind: Any, name: str, label: str, tooltip: str, **options: Any) -> Any:
     field = kind(name=name, label=label, tooltip=tooltip, **options)
-    field.native.setObjectName(f"detect.{name}")
-    field.native.setToolTip(tooltip)
+    named(field.native, f"detect.{name}", tooltip)
     return field
 
 
@@ -262,9 +254,7 @@ def _parse_channels(text: str, num_channels: int) -> tuple[int, ...] | None:
     try:
         channels = tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise ValueError(
-            f"Channels: expected numbers such as 0 or 2,1,0, got {text!r}"
-        ) from error
+        raise ValueError(f"Channels: expected numbers such as 0 or 2,1,0, got {text!r}") from error
     if len(channels) not in (1, 3):
         raise ValueError(f"Channels: give one number or three, got {len(channels)}")
     missing = [channel for channel in channels if not 0 <= channel < num_channels]

@@ -7,16 +7,12 @@ from typing import Any
 
 from napari.layers import Image, Shapes
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
-    QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -35,13 +31,28 @@ from napari_deeppixel.viewer.layers import (
 )
 from napari_deeppixel.viewer.read_layer import layer_to_image, lead_axis_letters
 from napari_deeppixel.widgets.advanced import AdvancedSettings
-from napari_deeppixel.widgets.job import DetectJob, Scope, find_devices
+from napari_deeppixel.widgets.controls import (
+    AMBER,
+    RED,
+    Note,
+    button,
+    combo,
+    duration,
+    named,
+    single_shot,
+)
+from napari_deeppixel.widgets.job import (
+    DetectJob,
+    Scope,
+    find_devices,
+    plane_indices,
+    scopes_of,
+)
 from napari_deeppixel.widgets.run import DetectRun
 from napari_deeppixel.widgets.worker import BackgroundTask
 
 _OPEN_FILE = "open a weights file…"
-_RED, _AMBER = "#ff6b6b", "#ffb454"
-_REDRAW_MS = 40
+REDRAW_MS = 40
 _VIEW_MOVED_MS = 150
 
 
@@ -61,8 +72,8 @@ class DetectTab(QWidget):
         self.run = DetectRun(viewer, self)
         self._after_drawing: Callable[[InstanceLayers], None] | None = None
         self._devices = BackgroundTask(self)
-        self._redraw_timer = _single_shot(self, _REDRAW_MS, self._redraw)
-        self._view_timer = _single_shot(self, _VIEW_MOVED_MS, self._on_view_settled)
+        self._redraw_timer = single_shot(self, REDRAW_MS, self._redraw)
+        self._view_timer = single_shot(self, _VIEW_MOVED_MS, self._on_view_settled)
         self._build()
         self._connect()
         self._update_images()
@@ -73,45 +84,44 @@ class DetectTab(QWidget):
     # -- building -----------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self._image = _combo("detect.image", "The Image layer to find instances in.")
-        self._model = _combo(
+        self._image = combo("detect.image", "The Image layer to find instances in.")
+        self._model = combo(
             "detect.model",
             "What to look for. A weights file may be .safetensors or .pth.",
         )
         for entry in CATALOGUE:
             self._model.addItem(entry.name, entry.name)
         self._model.addItem(_OPEN_FILE, None)
-        self._description = _note("detect.description")
-        self._device = _combo(
+        self._description = Note("detect.description")
+        self._device = combo(
             "detect.device",
             "Where the network runs. Auto takes a GPU where there is one.",
         )
         self._device.addItem("Auto", "auto")
-        self._scope = _combo("detect.scope", "Which part of the image to run on.")
-        self._score = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self._score.setObjectName("detect.score")
+        self._scope = combo("detect.scope", "Which part of the image to run on.")
+        self._score = named(
+            QLabeledDoubleSlider(Qt.Orientation.Horizontal),
+            "detect.score",
+            "Show instances from this score (0 to 1) on. Move it after a run: nothing is computed "
+            "again.",
+        )
         self._score.setRange(CANDIDATE_SCORE, 1.0)
         self._score.setDecimals(2)
-        self._score.setSingleStep(0.01)
-        self._score.setToolTip(
-            "Show instances from this score (0 to 1) on. Move it after a run: nothing is computed "
-            "again."
+        self._score.setSingleStep(0.01)  # type: ignore[arg-type]  # superqt's stubs say int
+        self._run_button = button(
+            "Run", "detect.run", "Find the instances. Reviewed and edited ones are kept."
         )
-        self._run_button = QPushButton("Run", objectName="detect.run")
-        self._run_button.setToolTip(
-            "Find the instances. Reviewed and edited ones are kept."
+        self._cancel_button = button(
+            "Cancel", "detect.cancel", "Stop the run. Planes that are done stay."
         )
-        self._run_button.setDefault(True)
-        self._cancel_button = QPushButton("Cancel", objectName="detect.cancel")
-        self._cancel_button.setToolTip("Stop the run. Planes that are done stay.")
         self._cancel_button.setEnabled(False)
-        self._progress = QProgressBar(objectName="detect.progress")
+        self._progress = named(QProgressBar(), "detect.progress", "How far the run is.")
         self._progress.setRange(0, 1000)
         self._progress.setTextVisible(True)
         self._progress.hide()
-        self._image_error = _note("detect.image_error", color=_AMBER)
-        self._model_error = _note("detect.model_error", color=_RED)
-        self._status = _note("detect.status")
+        self._image_error = Note("detect.image_error", color=AMBER)
+        self._model_error = Note("detect.model_error", color=RED)
+        self._status = Note("detect.status")
         self._advanced = AdvancedSettings()
         collapsible = QCollapsible("Advanced")
         collapsible.setObjectName("detect.advanced")
@@ -122,9 +132,7 @@ class DetectTab(QWidget):
     def _lay_out(self, collapsible: QCollapsible) -> None:
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.setLabelAlignment(
-            Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        )
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         form.addRow("Image", self._image)
         form.addRow("", self._image_error)
         form.addRow("Model", self._model)
@@ -201,7 +209,7 @@ class DetectTab(QWidget):
     def _image_array(self) -> ImageArray:
         layer = self.image_layer
         if layer is None:
-            raise ValueError("Open an image, or try File › Open Sample › DeepPixel.")
+            raise ValueError("Open an image, or try File > Open Sample > DeepPixel.")
         return layer_to_image(layer, channel_axis=self._advanced.channel_axis)
 
     def _job(self) -> DetectJob:
@@ -221,47 +229,28 @@ class DetectTab(QWidget):
             assert layer is not None  # _image_array has said so
             region = view_region(layer, image.image_hw)
             if region is None:
-                raise ValueError(
-                    "the image is out of view: press Home to bring it back"
-                )
+                raise ValueError("the image is out of view: press Home to bring it back")
         return DetectJob(
             image=image,
             model=self._model.currentData() or "",
             device=self._device.currentData(),
             options=options,
-            indices=self._indices(image, scope, axis),
+            indices=plane_indices(image, scope, axis, self._current_index(image)),
             region_xyxy=region,
-        )
-
-    def _indices(
-        self, image: ImageArray, scope: Scope, axis: str
-    ) -> tuple[tuple[int, ...], ...]:
-        if scope is Scope.ALL:
-            return tuple(image.plane_indices())
-        current = self._current_index(image)
-        if scope is not Scope.STACK:
-            return (current,)
-        position = image.lead_axes.index(axis)
-        steps = range(image.lead_shape[position])
-        return tuple(
-            (*current[:position], step, *current[position + 1 :]) for step in steps
         )
 
     def _current_index(self, image: ImageArray) -> tuple[int, ...]:
         layer = self.image_layer
         assert layer is not None
         position = layer.world_to_data(self._viewer.dims.point[-layer.ndim :])
-        index = [
-            round(float(position[image.axes.index(axis)])) for axis in image.lead_axes
-        ]
+        index = [round(float(position[image.axes.index(axis)])) for axis in image.lead_axes]
         return tuple(
-            min(max(step, 0), size - 1)
-            for step, size in zip(index, image.lead_shape, strict=True)
+            min(max(step, 0), size - 1) for step, size in zip(index, image.lead_shape, strict=True)
         )
 
     # -- keeping the form right ---------------------------------------------------------------
 
-    def _on_layers_changed(self, event: Any = None) -> None:
+    def _on_layers_changed(self) -> None:
         self._update_images()
 
     def _on_layer_removing(self, event: Any) -> None:
@@ -281,7 +270,7 @@ class DetectTab(QWidget):
                 self._image.setCurrentIndex(layers.index(chosen))
         self._on_image_changed()
 
-    def _follow_active_layer(self, event: Any = None) -> None:
+    def _follow_active_layer(self) -> None:
         active = self._viewer.layers.selection.active
         for position in range(self._image.count()):
             if self._image.itemData(position) == active:
@@ -293,9 +282,7 @@ class DetectTab(QWidget):
         if layer is not None and not layer.rgb:
             letters = lead_axis_letters(layer)
             sizes = (layer.data[0] if layer.multiscale else layer.data).shape
-            axes = [
-                (i, f"axis {i} ({letters[i]}, {sizes[i]})") for i in range(len(letters))
-            ]
+            axes = [(i, f"axis {i} ({letters[i]}, {sizes[i]})") for i in range(len(letters))]
         self._advanced.set_image_axes(axes)
         view = self.instance_layers
         if view is not None:
@@ -304,32 +291,19 @@ class DetectTab(QWidget):
         self._update_scopes()
 
     def _update_scopes(self) -> None:
-        chosen = self._scope.currentText().split(" (")[0]
-        with signals_blocked(self._scope):
-            self._scope.clear()
-            for caption, scope, axis in self._scopes():
-                self._scope.addItem(caption, (scope, axis))
-            captions = [
-                self._scope.itemText(i).split(" (")[0]
-                for i in range(self._scope.count())
-            ]
-            wanted = chosen if chosen in captions else "Whole plane"
-            self._scope.setCurrentIndex(captions.index(wanted))
-        self._check_settings()
-
-    def _scopes(self) -> list[tuple[str, Scope, str]]:
-        scopes = [("View", Scope.VIEW, ""), ("Whole plane", Scope.PLANE, "")]
         try:
             image = self._image_array()
         except (ValueError, DeepPixelError):
-            return scopes
-        for axis, size in zip(image.lead_axes, image.lead_shape, strict=True):
-            if size > 1:
-                scopes.append((f"Stack {axis} ({size} planes)", Scope.STACK, axis))
-        if len(image.lead_axes) > 1:
-            total = sum(1 for _ in image.plane_indices())
-            scopes.append((f"All planes ({total})", Scope.ALL, ""))
-        return scopes
+            image = None
+        chosen = self._scope.currentText().split(" (")[0]
+        with signals_blocked(self._scope):
+            self._scope.clear()
+            for caption, scope, axis in scopes_of(image):
+                self._scope.addItem(caption, (scope, axis))
+            captions = [self._scope.itemText(i).split(" (")[0] for i in range(self._scope.count())]
+            wanted = chosen if chosen in captions else "Whole plane"
+            self._scope.setCurrentIndex(captions.index(wanted))
+        self._check_settings()
 
     def _on_advanced_changed(self) -> None:
         self._update_scopes()
@@ -360,8 +334,7 @@ class DetectTab(QWidget):
     def _on_model_changed(self) -> None:
         name = self._model.currentData()
         entry = next((entry for entry in CATALOGUE if entry.name == name), None)
-        self._description.setText(entry.description if entry else (name or ""))
-        self._description.setVisible(bool(self._description.text()))
+        self._description.say(entry.description if entry else (name or ""))
         if entry is not None:
             with signals_blocked(self._score):
                 self._score.setValue(entry.score)
@@ -386,19 +359,15 @@ class DetectTab(QWidget):
             model_error = "choose a model, or open a weights file"
         elif model not in [e.name for e in CATALOGUE] and not Path(model).is_file():
             model_error = f"{model} is gone: choose another model"
-        for note, message in (
-            (self._image_error, image_error),
-            (self._model_error, model_error),
-        ):
-            note.setText(message)
-            note.setVisible(bool(message))
+        self._image_error.say(image_error)
+        self._model_error.say(model_error)
         self._advanced.show_error(advanced_error)
         problem = image_error or model_error or advanced_error
         self._run_button.setEnabled(not problem and not self.run.is_running)
         if advanced_error:
-            self._say(f"Run is off. Advanced, {advanced_error}", color=_RED)
+            self._status.say(f"Run is off. Advanced, {advanced_error}", color=RED)
         elif self._status.property("is_problem"):
-            self._say("")
+            self._status.say("")
         self._status.setProperty("is_problem", bool(advanced_error))
 
     def _on_devices(self, devices: list[tuple[str, str]]) -> None:
@@ -412,7 +381,7 @@ class DetectTab(QWidget):
         try:
             job = self._job()
         except (ValueError, DeepPixelError) as error:
-            self._say(str(error), color=_RED)
+            self._status.say(str(error), color=RED)
             return
         layer = self.image_layer
         assert layer is not None
@@ -426,7 +395,7 @@ class DetectTab(QWidget):
         )
         self._run_button.setEnabled(False)
         self._cancel_button.setEnabled(True)
-        self._say("")
+        self._status.say("")
         self._on_progress(Progress(fraction=0.0, message="starting"))
         self._progress.show()
 
@@ -440,14 +409,14 @@ class DetectTab(QWidget):
         elapsed = time.monotonic() - self._started
         text = progress.message
         if progress.fraction > 0.05 and elapsed > 1:
-            text += f" · {_duration(elapsed * (1 / progress.fraction - 1))} left"
+            text += f" · {duration(elapsed * (1 / progress.fraction - 1))} left"
         self._progress.setFormat(text)
 
     def _on_failed(self, error: BaseException) -> None:
         if not isinstance(error, DeepPixelError):
-            self._say(f"Something went wrong: {error}", color=_RED)
+            self._status.say(f"Something went wrong: {error}", color=RED)
             raise error
-        self._say(str(error), color=_RED)
+        self._status.say(str(error), color=RED)
         show_error(str(error))
 
     def _on_finished(self, summary: str) -> None:
@@ -459,13 +428,8 @@ class DetectTab(QWidget):
         warnings = self.run.warnings()
         for warning in warnings:
             show_warning(warning)
-        self._say(" ".join([summary, *warnings]), color=_AMBER if warnings else "")
+        self._status.say(" ".join([summary, *warnings]), color=AMBER if warnings else "")
         self._after_drawing = self._select_labels
-
-    def _say(self, message: str, *, color: str = "") -> None:
-        text = f"<span style='color:{color}'>{message}</span>" if color else message
-        self._status.setText(text)
-        self._status.setVisible(bool(message))
 
     # -- score and view -----------------------------------------------------------------------
 
@@ -477,9 +441,7 @@ class DetectTab(QWidget):
         view = self.instance_layers
         if view is None or self.run.is_running:
             return
-        view.session.set_visibility(
-            score=self._score.value(), min_area=self._advanced.min_area
-        )
+        view.session.set_visibility(score=self._score.value(), min_area=self._advanced.min_area)
         self._after_drawing = self._say_how_many
         self.run.steps.run(view.redraw())
 
@@ -497,9 +459,9 @@ class DetectTab(QWidget):
     def _say_how_many(self, view: InstanceLayers) -> None:
         total, hidden = view.num_visible, view.num_hidden_boxes
         note = f", {total - hidden:,} boxes drawn: zoom in for the others" if hidden else ""
-        self._say(f"{total:,} instances at this score{note}.")
+        self._status.say(f"{total:,} instances at this score{note}.")
 
-    def _on_view_moved(self, event: Any = None) -> None:
+    def _on_view_moved(self) -> None:
         self._view_timer.start()
 
     def _on_view_settled(self) -> None:
@@ -507,37 +469,3 @@ class DetectTab(QWidget):
         if view is None or self.run.is_running or self.run.steps.is_running:
             return
         self.run.steps.run(view.redraw_boxes())
-
-
-def _combo(name: str, tooltip: str) -> QComboBox:
-    combo = QComboBox(objectName=name)
-    combo.setToolTip(tooltip)
-    # long layer names must not widen the dock
-    combo.setSizeAdjustPolicy(
-        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-    )
-    combo.setMinimumContentsLength(16)
-    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return combo
-
-
-def _note(name: str, *, color: str = "") -> QLabel:
-    note = QLabel(objectName=name)
-    note.setWordWrap(True)
-    note.setStyleSheet(f"color: {color};" if color else "")
-    note.hide()
-    return note
-
-
-def _single_shot(parent: QWidget, interval_ms: int, slot: Any) -> QTimer:
-    timer = QTimer(parent)
-    timer.setSingleShot(True)
-    timer.setInterval(interval_ms)
-    timer.timeout.connect(slot)
-    return timer
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -29,16 +29,16 @@ class DeepPixelWidget(QWidget):
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.tabs)
 
-    def event(self, event: QEvent) -> bool:
+    def event(self, event: QEvent | None) -> bool:
         """Stop all work when napari takes the widget out of its dock.
 
         The dock's close button neither closes nor deletes the widget; it only loses its parent.
         """
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.detect.shut_down()
         return bool(super().event(event))
 
-    def closeEvent(self, event: Any) -> None:  # noqa: N802  Qt's name
+    def closeEvent(self, event: Any) -> None:
         """Stop all work."""
         self.detect.shut_down()
         super().closeEvent(event)

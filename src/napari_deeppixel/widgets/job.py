@@ -1,5 +1,6 @@
 """One detection run: what was asked for, and the work that a thread does."""
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,32 @@ class Scope(StrEnum):
     PLANE = "plane"
     STACK = "stack"
     ALL = "all"
+
+
+def scopes_of(image: ImageArray | None) -> list[tuple[str, Scope, str]]:
+    """Return caption, scope and lead axis of each choice that an image offers."""
+    scopes = [("View", Scope.VIEW, ""), ("Whole plane", Scope.PLANE, "")]
+    if image is None:
+        return scopes
+    for axis, size in zip(image.lead_axes, image.lead_shape, strict=True):
+        if size > 1:
+            scopes.append((f"Stack {axis} ({size} planes)", Scope.STACK, axis))
+    if len(image.lead_axes) > 1:
+        scopes.append((f"All planes ({math.prod(image.lead_shape)})", Scope.ALL, ""))
+    return scopes
+
+
+def plane_indices(
+    image: ImageArray, scope: Scope, axis: str, current: PlaneIndex
+) -> tuple[PlaneIndex, ...]:
+    """Return the lead indices of the planes that a scope covers, seen from the current one."""
+    if scope is Scope.ALL:
+        return tuple(image.plane_indices())
+    if scope is not Scope.STACK:
+        return (current,)
+    position = image.lead_axes.index(axis)
+    steps = range(image.lead_shape[position])
+    return tuple((*current[:position], step, *current[position + 1 :]) for step in steps)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,9 +99,7 @@ class EngineShelf:
             if self._key != (model, device):
                 report(Progress(fraction=0.0, message="loading the model"))
                 self._key, self._engine = None, None
-                self._engine = load_model(
-                    model, device=device, cancel=cancel, on_progress=report
-                )
+                self._engine = load_model(model, device=device, cancel=cancel, on_progress=report)
                 self._key = (model, device)
             return self._engine
 
@@ -85,9 +110,7 @@ def run_job(
     """Load the model, then yield the prediction of each plane."""
     report(Progress(fraction=0.0, message="starting"))
     engine = shelf.engine(job.model, job.device, cancel=cancel, report=report)
-    yield EngineReady(
-        spec=engine.spec, source=engine.source, device_name=engine.device_name
-    )
+    yield EngineReady(spec=engine.spec, source=engine.source, device_name=engine.device_name)
     from napari_deeppixel.engine.planes import predict_planes
 
     planes = predict_planes(

@@ -54,6 +54,7 @@ class DetectRun(QObject):
         self.steps = StepRunner(self)
         self._has_failed = False
         self._view: InstanceLayers | None = None
+        self._ready: EngineReady | None = None
 
     @property
     def is_running(self) -> bool:
@@ -76,7 +77,8 @@ class DetectRun(QObject):
             mode,
         )
         self._started = time.monotonic()
-        self._view, self._ready = None, None
+        self._view = None
+        self._ready = None
         self._found = self._kept = self._held_back = self._planes = 0
         self._is_capped = self._has_failed = False
         shelf = self._shelf
@@ -119,17 +121,13 @@ class DetectRun(QObject):
         assert self._ready is not None  # the job yields it before any plane
         view = instance_layers_of(self._image)
         if view is None or view.channel_axis != self._channel_axis:
-            session = AnnotationSession(
-                self._job.image.image_hw, self._ready.spec.categories
-            )
+            session = AnnotationSession(self._job.image.image_hw, self._ready.spec.categories)
             view = InstanceLayers(
                 self._viewer, self._image, session, channel_axis=self._channel_axis
             )
         options = self._job.options
         view.mode = self._mode
-        view.session.set_visibility(
-            score=options.score or 0.0, min_area=options.min_area
-        )
+        view.session.set_visibility(score=options.score or 0.0, min_area=options.min_area)
         view.metadata = {
             "model": self._ready.source,
             "parameters": asdict(options),
@@ -158,9 +156,7 @@ class DetectRun(QObject):
         planes = f" on {self._planes} planes" if len(self._job.indices) > 1 else ""
         parts = [f"{self._found:,} instances{planes} in {seconds:.1f} s"]
         if self._task.is_cancelled:
-            parts.insert(
-                0, f"Cancelled after {self._planes} of {len(self._job.indices)} planes"
-            )
+            parts.insert(0, f"Cancelled after {self._planes} of {len(self._job.indices)} planes")
         if self._kept:
             parts.append(
                 f"{self._kept} reviewed ones kept, {self._held_back} new ones of the same objects "
@@ -179,10 +175,7 @@ class DetectRun(QObject):
         view = self._view
         if view is None:
             return found
-        if (
-            view.mode is LabelsMode.BY_INSTANCE
-            and view.num_visible > MAX_INSTANCE_LAYERS
-        ):
+        if view.mode is LabelsMode.BY_INSTANCE and view.num_visible > MAX_INSTANCE_LAYERS:
             found.append(
                 f"{view.num_visible} instances are in one Labels layer: a layer for each works up "
                 f"to {MAX_INSTANCE_LAYERS}."

@@ -1,7 +1,8 @@
 """The only place that starts threads for the window.
 
-The thread knows nothing of Qt: it leaves what it has in a queue, and a timer in the GUI thread takes
-it out. So a closed window is never called from a thread, and results without a taker are dropped.
+The thread knows nothing of Qt: it leaves what it has in a queue, and a timer in the GUI thread
+takes it out. So a closed window is never called from a thread, and results without a taker are
+dropped.
 """
 
 import queue
