@@ -41,9 +41,7 @@ class Category:
         if not self.name.strip():
             raise ValueError(f"category {self.id} needs a name")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
-            raise ValueError(
-                f"category colour must look like #56b4e9, got {self.color!r}"
-            )
+            raise ValueError(f"category colour must look like #56b4e9, got {self.color!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class CategoryTable:
     Raises
     ------
     ValueError
-        If ids, names or class indices repeat, or their numbers differ.
+        If ids, names or class indices repeat, their numbers differ, or a class index is below 1.
     """
 
     categories: tuple[Category, ...]
@@ -69,12 +67,14 @@ class CategoryTable:
 
     def __post_init__(self) -> None:
         if not self.class_indices:
-            object.__setattr__(
-                self, "class_indices", tuple(range(1, len(self.categories) + 1))
-            )
+            object.__setattr__(self, "class_indices", tuple(range(1, len(self.categories) + 1)))
         if len(self.class_indices) != len(self.categories):
             raise ValueError(
                 f"{len(self.categories)} categories but {len(self.class_indices)} class indices"
+            )
+        if min(self.class_indices, default=1) < 1:
+            raise ValueError(
+                f"class indices must be 1 or more (0 is background), got {self.class_indices}"
             )
         for what, values in (
             ("category ids", [category.id for category in self.categories]),
@@ -113,9 +113,7 @@ class CategoryTable:
         for category in self.categories:
             if category.id == category_id:
                 return category
-        raise KeyError(
-            f"no category {category_id}; there are {[c.id for c in self.categories]}"
-        )
+        raise KeyError(f"no category {category_id}; there are {[c.id for c in self.categories]}")
 
     def name_of(self, category_id: int) -> str:
         """Return the name for an id; ``category N`` if the table does not know it."""
@@ -133,14 +131,9 @@ class CategoryTable:
 
     def id_to_class_index(self) -> dict[int, int]:
         """Return category id → class index."""
-        return {
-            category_id: index
-            for index, category_id in self.class_index_to_id().items()
-        }
+        return {category_id: index for index, category_id in self.class_index_to_id().items()}
 
-    def joined_with(
-        self, other: "CategoryTable"
-    ) -> tuple["CategoryTable", dict[int, int]]:
+    def joined_with(self, other: "CategoryTable") -> tuple["CategoryTable", dict[int, int]]:
         """Return a table with the categories of both, and other's category id → id in it.
 
         Categories of one name are one. A category of `other` whose id is taken gets the next free
@@ -155,9 +148,7 @@ class CategoryTable:
             if category.name not in id_of_name:
                 taken = {known.id for known in joined}
                 new_id = max(taken) + 1 if category.id in taken else category.id
-                joined.append(
-                    Category(id=new_id, name=category.name, color=category.color)
-                )
+                joined.append(Category(id=new_id, name=category.name, color=category.color))
                 id_of_name[category.name] = new_id
             new_ids[category.id] = id_of_name[category.name]
         return CategoryTable(categories=tuple(joined)), new_ids

@@ -21,5 +21,5 @@ class DeviceError(DeepPixelError):
     """The chosen device does not exist here or has too little memory."""
 
 
-class RunCancelled(Exception):
+class RunCancelled(Exception):  # noqa: N818  not an error
     """A long task stopped because the person asked for it; not an error."""

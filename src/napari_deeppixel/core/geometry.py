@@ -58,10 +58,7 @@ def boxes_xyxy_to_corners_yx(boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
     """
     x1, y1, x2, y2 = (as_boxes(boxes_xyxy) - _EDGE_TO_CENTRE).T
     return np.stack(
-        [
-            np.stack(corner, axis=-1)
-            for corner in ((y1, x1), (y1, x2), (y2, x2), (y2, x1))
-        ],
+        [np.stack(corner, axis=-1) for corner in ((y1, x1), (y1, x2), (y2, x2), (y2, x1))],
         axis=1,
     )
 
@@ -99,24 +96,17 @@ def box_centres_xy(boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
-def boxes_touch_region(
-    boxes_xyxy: ArrayLike, region_xyxy: ArrayLike
-) -> NDArray[np.bool_]:
+def boxes_touch_region(boxes_xyxy: ArrayLike, region_xyxy: ArrayLike) -> NDArray[np.bool_]:
     """Return which boxes (N,) share area with a region (x1, y1, x2, y2)."""
     boxes = as_boxes(boxes_xyxy)
     x1, y1, x2, y2 = np.asarray(region_xyxy, dtype=np.float64)
     inside: NDArray[np.bool_] = (
-        (boxes[:, 0] < x2)
-        & (boxes[:, 2] > x1)
-        & (boxes[:, 1] < y2)
-        & (boxes[:, 3] > y1)
+        (boxes[:, 0] < x2) & (boxes[:, 2] > x1) & (boxes[:, 1] < y2) & (boxes[:, 3] > y1)
     )
     return inside
 
 
-def centres_in_region(
-    boxes_xyxy: ArrayLike, region_xyxy: ArrayLike
-) -> NDArray[np.bool_]:
+def centres_in_region(boxes_xyxy: ArrayLike, region_xyxy: ArrayLike) -> NDArray[np.bool_]:
     """Return which box centres (N,) lie in a half-open region (x1, y1, x2, y2)."""
     x, y = box_centres_xy(boxes_xyxy).T
     x1, y1, x2, y2 = np.asarray(region_xyxy, dtype=np.float64)

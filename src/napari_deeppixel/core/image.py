@@ -41,13 +41,9 @@ class ImageArray:
     def __post_init__(self) -> None:
         shape = tuple(self.pixels.shape)
         if len(self.axes) != len(shape) or len(set(self.axes)) != len(self.axes):
-            raise ImageError(
-                f"{self.name}: axes {self.axes!r} do not fit an array of {shape}"
-            )
+            raise ImageError(f"{self.name}: axes {self.axes!r} do not fit an array of {shape}")
         if "y" not in self.axes or "x" not in self.axes:
-            raise ImageError(
-                f"{self.name}: an image needs the axes y and x, got {self.axes!r}"
-            )
+            raise ImageError(f"{self.name}: an image needs the axes y and x, got {self.axes!r}")
         if 0 in shape:
             raise ImageError(f"{self.name}: the image has no pixels (shape {shape})")
         dtype = np.dtype(self.pixels.dtype)
@@ -73,9 +69,7 @@ class ImageArray:
     @property
     def lead_shape(self) -> tuple[int, ...]:
         """Sizes of the lead axes; () for one plane."""
-        return tuple(
-            int(self.pixels.shape[self.axes.index(axis)]) for axis in self.lead_axes
-        )
+        return tuple(int(self.pixels.shape[self.axes.index(axis)]) for axis in self.lead_axes)
 
     def plane_indices(self) -> Iterator[tuple[int, ...]]:
         """Yield the lead index of every plane, the last axis fastest."""
@@ -97,9 +91,7 @@ class ImageArray:
         if len(index) != len(self.lead_shape) or any(
             not 0 <= i < size for i, size in zip(index, self.lead_shape, strict=True)
         ):
-            raise ImageError(
-                f"{self.name}: no plane {index} in lead axes of {self.lead_shape}"
-            )
+            raise ImageError(f"{self.name}: no plane {index} in lead axes of {self.lead_shape}")
         height, width = self.image_hw
         x1, y1, x2, y2 = region_xyxy or (0, 0, width, height)
         at: dict[str, int | slice] = dict(zip(self.lead_axes, index, strict=True))
@@ -142,13 +134,9 @@ def pick_channels(
     chosen = default_channels(available) if channels is None else tuple(channels)
     missing = [channel for channel in chosen if not 0 <= channel < available]
     if missing:
-        raise ImageError(
-            f"channel {missing[0]} does not exist: the image has 0..{available - 1}"
-        )
+        raise ImageError(f"channel {missing[0]} does not exist: the image has 0..{available - 1}")
     if len(chosen) not in (1, num_inputs):
-        raise ImageError(
-            f"choose 1 or {num_inputs} channels for this model, got {len(chosen)}"
-        )
+        raise ImageError(f"choose 1 or {num_inputs} channels for this model, got {len(chosen)}")
     if len(set(chosen)) == 1:
         return plane[..., chosen[:1]]
     return plane[..., list(chosen)]
@@ -169,11 +157,7 @@ def as_image_array(
     """
     if isinstance(image, ImageArray):
         return image
-    pixels = (
-        image
-        if hasattr(image, "shape") and hasattr(image, "dtype")
-        else np.asarray(image)
-    )
+    pixels = image if hasattr(image, "shape") and hasattr(image, "dtype") else np.asarray(image)
     if axes is None:
         axes = _guess_axes(tuple(pixels.shape), name)
     return ImageArray(pixels=pixels, axes=axes, name=name, source=source)

@@ -92,9 +92,7 @@ class InstanceSet:
     image_hw: tuple[int, int]
     masks: tuple[CroppedMask, ...]
     categories: CategoryTable
-    category_ids: NDArray[np.int64] = field(
-        default_factory=lambda: np.zeros(0, np.int64)
-    )
+    category_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     handles: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     uuids: tuple[str, ...] = ()
@@ -106,9 +104,7 @@ class InstanceSet:
         n = len(self.masks)
         fill = _Filler(self, n)
         fill.sequence("masks", ())
-        fill.sequence(
-            "uuids", tuple(str(uuid4()) for _ in range(n)) if not self.uuids else ()
-        )
+        fill.sequence("uuids", tuple(str(uuid4()) for _ in range(n)) if not self.uuids else ())
         fill.sequence("states", (InstanceState.UNREVIEWED,) * n)
         fill.sequence("sources", ("",) * n)
         first_id = self.categories.categories[0].id if len(self.categories) else 0
@@ -116,9 +112,7 @@ class InstanceSet:
         fill.array("scores", np.full(n, np.nan))
         fill.array("handles", np.arange(1, n + 1, dtype=np.int64))
         fill.array("predicted_boxes_xyxy", np.full((n, 4), np.nan))
-        object.__setattr__(
-            self, "states", tuple(InstanceState(state) for state in self.states)
-        )
+        object.__setattr__(self, "states", tuple(InstanceState(state) for state in self.states))
         self._check_values()
 
     def _check_values(self) -> None:
@@ -137,22 +131,16 @@ class InstanceSet:
         if unknown:
             raise ValueError(f"category ids {sorted(unknown)} are not among {known}")
         if ((self.scores < 0) | (self.scores > 1)).any():
-            raise ValueError(
-                f"scores must lie in 0..1 or be NaN, got {self.scores.tolist()}"
-            )
+            raise ValueError(f"scores must lie in 0..1 or be NaN, got {self.scores.tolist()}")
         if ((self.handles < 1) | (self.handles > MAX_HANDLE)).any():
-            raise ValueError(
-                f"handles must lie in 1..{MAX_HANDLE}, got {self.handles.tolist()}"
-            )
+            raise ValueError(f"handles must lie in 1..{MAX_HANDLE}, got {self.handles.tolist()}")
         if np.unique(self.handles).size != len(self):
             raise ValueError(f"handles must be unique, got {self.handles.tolist()}")
         if len(set(self.uuids)) != len(self):
             raise ValueError("uuids must be unique")
 
     @classmethod
-    def empty(
-        cls, image_hw: tuple[int, int], categories: CategoryTable
-    ) -> "InstanceSet":
+    def empty(cls, image_hw: tuple[int, int], categories: CategoryTable) -> "InstanceSet":
         """Return a set without instances."""
         return cls(image_hw=image_hw, masks=(), categories=categories)
 
@@ -175,9 +163,7 @@ class InstanceSet:
         joined: dict[str, Any] = {
             name: sum((getattr(s, name) for s in sets), ()) for name in _SEQUENCES
         }
-        joined |= {
-            name: np.concatenate([getattr(s, name) for s in sets]) for name in _ARRAYS
-        }
+        joined |= {name: np.concatenate([getattr(s, name) for s in sets]) for name in _ARRAYS}
         return replace(first, **joined)
 
     def __len__(self) -> int:
@@ -236,14 +222,11 @@ class InstanceSet:
         positions = np.asarray(which)
         if positions.dtype == np.bool_:
             if positions.shape != (len(self),):
-                raise ValueError(
-                    f"need {len(self)} choices, got shape {positions.shape}"
-                )
+                raise ValueError(f"need {len(self)} choices, got shape {positions.shape}")
             positions = np.flatnonzero(positions)
         positions = positions.astype(np.int64)
         chosen: dict[str, Any] = {
-            name: tuple(getattr(self, name)[i] for i in positions)
-            for name in _SEQUENCES
+            name: tuple(getattr(self, name)[i] for i in positions) for name in _SEQUENCES
         }
         chosen |= {name: getattr(self, name)[positions] for name in _ARRAYS}
         return replace(self, **chosen)
@@ -261,15 +244,13 @@ class InstanceSet:
             predicted_boxes_xyxy=self.predicted_boxes_xyxy + np.array([dx, dy, dx, dy]),
         )
 
-    def recategorised(
-        self, table: CategoryTable, new_ids: dict[int, int]
-    ) -> "InstanceSet":
+    def recategorised(self, table: CategoryTable, new_ids: dict[int, int]) -> "InstanceSet":
         """Return the same instances in another table, with category ids mapped to it."""
         ids = np.array([new_ids[int(old)] for old in self.category_ids], np.int64)
         return replace(self, categories=table, category_ids=ids)
 
     def with_handles_from(self, first_handle: int) -> "InstanceSet":
-        """Return the same instances with handles ``first_handle``, ``first_handle + 1``, …"""
+        """Return the same instances with handles ``first_handle``, ``first_handle + 1``, …."""
         handles = np.arange(first_handle, first_handle + len(self), dtype=np.int64)
         return replace(self, handles=handles)
 
@@ -279,9 +260,7 @@ class InstanceSet:
         What a person drew or confirmed (no score counts as drawn) lies on top of predictions,
         and a higher score on top of a lower one.
         """
-        is_human = np.array(
-            [state is not InstanceState.UNREVIEWED for state in self.states], bool
-        )
+        is_human = np.array([state is not InstanceState.UNREVIEWED for state in self.states], bool)
         score = np.where(np.isnan(self.scores), 1.0, self.scores)
         return np.lexsort((np.arange(len(self)), score, is_human))
 
@@ -328,9 +307,7 @@ class _Filler:
             values = default
         self._check_length(name, len(values))
         if values.shape != default.shape:
-            raise ValueError(
-                f"{name} must have shape {default.shape}, got {values.shape}"
-            )
+            raise ValueError(f"{name} must have shape {default.shape}, got {values.shape}")
         values.flags.writeable = False
         object.__setattr__(self._instances, name, values)
 
@@ -347,28 +324,24 @@ def label_image_to_instances(
     Raises
     ------
     ValueError
-        If the image is not a 2-D array of integers, or holds negative numbers.
+        If the image is not a 2-D array of integers, or holds a number that is no handle.
     """
     label_image = np.asarray(label_image)
     if label_image.ndim != 2 or not np.issubdtype(label_image.dtype, np.integer):
         raise ValueError(
             f"label image must be 2-D integer, got {label_image.ndim}-D {label_image.dtype}"
         )
-    if label_image.size and label_image.min() < 0:
-        raise ValueError(
-            f"label image holds {label_image.min()}; numbers must be 0 or more"
-        )
+    low, high = int(label_image.min(initial=0)), int(label_image.max(initial=0))
+    if low < 0 or high > MAX_HANDLE:
+        raise ValueError(f"label image holds {low} to {high}; numbers must lie in 0..{MAX_HANDLE}")
     masks, handles = [], []
     rows, columns = np.nonzero(label_image)
     values = label_image[rows, columns]
     order = np.argsort(values, kind="stable")
     rows, columns, values = rows[order], columns[order], values[order]
-    starts = (
-        np.flatnonzero(np.diff(values, prepend=0))
-        if values.size
-        else np.zeros(0, np.int64)
-    )
-    for start, end in zip(starts, np.append(starts[1:], values.size), strict=True):
+    starts = np.flatnonzero(np.diff(values, prepend=0))
+    ends = np.append(starts, values.size)[1:]
+    for start, end in zip(starts, ends, strict=True):
         y, x = rows[start:end], columns[start:end]
         top, left = int(y.min()), int(x.min())
         pixels = np.zeros((int(y.max()) - top + 1, int(x.max()) - left + 1), np.bool_)

@@ -33,19 +33,16 @@ class CroppedMask:
     def __post_init__(self) -> None:
         pixels = np.asarray(self.pixels)
         if pixels.dtype != np.bool_ or pixels.ndim != 2:
-            raise ValueError(
-                f"mask must be 2-D bool, got {pixels.ndim}-D {pixels.dtype}"
-            )
+            raise ValueError(f"mask must be 2-D bool, got {pixels.ndim}-D {pixels.dtype}")
         if mask_to_box_xyxy(pixels) != (0, 0, pixels.shape[1], pixels.shape[0]):
             raise ValueError(
                 f"mask crop of shape {pixels.shape} is empty or not tight: "
                 "use CroppedMask.from_mask, which trims it"
             )
         if self.y < 0 or self.x < 0:
-            raise ValueError(
-                f"mask must lie in the image, got its corner at {(self.y, self.x)}"
-            )
-        if pixels.flags.writeable:
+            raise ValueError(f"mask must lie in the image, got its corner at {(self.y, self.x)}")
+        # a read-only view still changes with its base, and keeps the whole of it in memory
+        if pixels.flags.writeable or not pixels.flags.owndata:
             pixels = pixels.copy()
             pixels.flags.writeable = False
         object.__setattr__(self, "pixels", pixels)
@@ -53,9 +50,7 @@ class CroppedMask:
         object.__setattr__(self, "x", int(self.x))
 
     @classmethod
-    def from_mask(
-        cls, mask: BoolImage, *, y: int = 0, x: int = 0
-    ) -> "CroppedMask | None":
+    def from_mask(cls, mask: BoolImage, *, y: int = 0, x: int = 0) -> "CroppedMask | None":
         """Return a mask (h, w) whose first pixel is at (y, x), trimmed; None if it is empty."""
         box = mask_to_box_xyxy(mask)
         if box is None:
@@ -90,9 +85,7 @@ class CroppedMask:
         """
         _, _, x2, y2 = self.box_xyxy
         if y2 > image_hw[0] or x2 > image_hw[1]:
-            raise ValueError(
-                f"mask with box {self.box_xyxy} does not fit an image of {image_hw}"
-            )
+            raise ValueError(f"mask with box {self.box_xyxy} does not fit an image of {image_hw}")
         mask = np.zeros(image_hw, dtype=np.bool_)
         mask[self.slices] = self.pixels
         return mask
@@ -103,9 +96,7 @@ class CroppedMask:
 
     def equals(self, other: "CroppedMask") -> bool:
         """Whether both set exactly the same pixels."""
-        return self.box_xyxy == other.box_xyxy and np.array_equal(
-            self.pixels, other.pixels
-        )
+        return self.box_xyxy == other.box_xyxy and np.array_equal(self.pixels, other.pixels)
 
     def intersection(self, other: "CroppedMask") -> int:
         """Return the number of pixels that both masks set."""
@@ -139,27 +130,19 @@ def mask_to_rle_counts(mask: CroppedMask, image_hw: tuple[int, int]) -> list[int
     height, width = image_hw
     _, _, x2, y2 = mask.box_xyxy
     if y2 > height or x2 > width:
-        raise ValueError(
-            f"mask with box {mask.box_xyxy} does not fit an image of {image_hw}"
-        )
+        raise ValueError(f"mask with box {mask.box_xyxy} does not fit an image of {image_hw}")
     columns = np.pad(mask.pixels.T, ((0, 0), (1, 1))).astype(np.int8)
     column, row = np.nonzero(np.diff(columns, axis=1))
     edges = (mask.x + column) * height + mask.y + row
     # a run that ends at the foot of one column goes on at the head of the next
-    touching = (
-        np.flatnonzero((edges[1:-1:2] == edges[2::2]))
-        if edges.size > 2
-        else np.array([], int)
-    )
+    touching = np.flatnonzero(edges[1:-1:2] == edges[2::2]) if edges.size > 2 else np.array([], int)
     edges = np.delete(edges, np.concatenate([2 * touching + 1, 2 * touching + 2]))
     counts = np.diff(np.concatenate([[0], edges, [height * width]]))
     # COCO leaves out an empty run at the end, but keeps one at the start
     return [int(count) for count in (counts[:-1] if counts[-1] == 0 else counts)]
 
 
-def rle_counts_to_mask(
-    counts: NDArray[np.int64], image_hw: tuple[int, int]
-) -> CroppedMask | None:
+def rle_counts_to_mask(counts: NDArray[np.int64], image_hw: tuple[int, int]) -> CroppedMask | None:
     """Return the mask of COCO's uncompressed run lengths; None if no pixel is set.
 
     Raises
@@ -186,6 +169,4 @@ def rle_counts_to_mask(
     offset = first_column * height
     for start, end in zip(starts - offset, ends - offset, strict=True):
         strip[start:end] = 1
-    return CroppedMask.from_mask(
-        strip.reshape(-1, height).T.astype(np.bool_), x=first_column
-    )
+    return CroppedMask.from_mask(strip.reshape(-1, height).T.astype(np.bool_), x=first_column)

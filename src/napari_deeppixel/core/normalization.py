@@ -39,15 +39,11 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.mode not in ("percentile", "range", "auto"):
-            raise ValueError(
-                f"normalisation must be percentile, range or auto, got {self.mode!r}"
-            )
+            raise ValueError(f"normalisation must be percentile, range or auto, got {self.mode!r}")
         if not self.low < self.high:
             raise ValueError(f"low must be below high, got {self.low} and {self.high}")
         if self.mode == "percentile" and not 0 <= self.low < self.high <= 100:
-            raise ValueError(
-                f"percentiles must lie in 0..100, got {self.low} and {self.high}"
-            )
+            raise ValueError(f"percentiles must lie in 0..100, got {self.low} and {self.high}")
         if not self.clip_low < self.clip_high:
             raise ValueError(f"clip_low {self.clip_low} must be below {self.clip_high}")
 
@@ -62,17 +58,15 @@ class Normalization:
             return 0.0, 255.0
         if pixels.dtype == np.bool_:
             return 0.0, 1.0
-        step = (
-            int(np.ceil(np.sqrt(pixels.size / _MAX_SAMPLED)))
-            if self.mode == "percentile"
-            else 1
-        )
+        step = int(np.ceil(np.sqrt(pixels.size / _MAX_SAMPLED))) if self.mode == "percentile" else 1
         sampled = pixels[::step, ::step] if pixels.ndim >= 2 else pixels
         finite = sampled[np.isfinite(sampled)]
         if finite.size == 0:
             return 0.0, 1.0
         if self.mode == "auto":
             return float(finite.min()), float(finite.max())
+        # between two pixels numpy subtracts in their own type, where wide spans wrap or overflow
+        finite = finite.astype(np.float64, copy=False)
         low, high = np.percentile(finite, [self.low, self.high])
         return float(low), float(high)
 
@@ -84,19 +78,19 @@ class Normalization:
         A constant plane gives zeros. A crop takes the `limits` of its whole plane; None: its own.
         """
         low, high = self.limits(pixels) if limits is None else limits
-        values = pixels.astype(np.float32)
         span = high - low
-        # float32 cannot hold a narrower span of large numbers, and a constant plane has none
-        if not span > np.finfo(np.float32).eps * max(abs(low), abs(high)):
-            values = np.where(values > np.float32(low), np.float32(1), np.float32(0))
-            values[~np.isfinite(pixels)] = 0
-            return values
+        # 32-bit integers, doubles and very wide spans lose digits in float32, or overflow it
+        fits = np.can_cast(pixels.dtype, np.float32)
+        fits = fits and max(span, abs(low), abs(high)) < float(np.finfo(np.float32).max)
+        exact = np.float32 if fits else np.float64
+        values = pixels.astype(exact)
+        # a narrower span drowns in rounding, and a constant plane has none
+        if not span > np.finfo(exact).eps * max(abs(low), abs(high)):
+            return (values > exact(low)).astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
-            values -= np.float32(low)
-            values /= np.float32(span)
-        np.nan_to_num(
-            values, copy=False, nan=self.clip_low, posinf=np.inf, neginf=-np.inf
-        )
-        return np.clip(
-            values, np.float32(self.clip_low), np.float32(self.clip_high), out=values
+            values -= exact(low)
+            values /= exact(span)
+        np.nan_to_num(values, copy=False, nan=self.clip_low, posinf=np.inf, neginf=-np.inf)
+        return np.clip(values, self.clip_low, self.clip_high, out=values).astype(
+            np.float32, copy=False
         )

@@ -71,9 +71,7 @@ class PredictOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16", "fp16"):
-            raise ValueError(
-                f"precision must be auto, fp32, bf16 or fp16, got {self.precision!r}"
-            )
+            raise ValueError(f"precision must be auto, fp32, bf16 or fp16, got {self.precision!r}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,15 +95,11 @@ class Prediction:
     def at(self, *, score: float, min_area: int = 1) -> InstanceSet:
         """Return the instances with at least a score and an area in pixels."""
         candidates = self.candidates
-        return candidates.select(
-            (candidates.scores >= score) & (candidates.areas >= min_area)
-        )
+        return candidates.select((candidates.scores >= score) & (candidates.areas >= min_area))
 
     def moved(self, *, dy: int, dx: int, image_hw: tuple[int, int]) -> "Prediction":
         """Return the same prediction shifted into a plane of another size."""
-        return replace(
-            self, candidates=self.candidates.moved(dy=dy, dx=dx, image_hw=image_hw)
-        )
+        return replace(self, candidates=self.candidates.moved(dy=dy, dx=dx, image_hw=image_hw))
 
     def is_capped(self, score: float) -> bool:
         """Whether the limit was reached at a score, so that instances may be missing."""

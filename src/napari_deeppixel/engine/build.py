@@ -13,7 +13,7 @@ detection = torchvision.models.detection
 _SLIM_CANONICAL_SCALE = 64
 
 
-class CropTransform(detection.transform.GeneralizedRCNNTransform):
+class CropTransform(detection.transform.GeneralizedRCNNTransform):  # type: ignore[misc,name-defined]  # untyped
     """torchvision's transform, but masks stay 28 x 28 and images may keep their size.
 
     torchvision's own pastes every mask into a float image of full size: 100 instances at
@@ -72,9 +72,7 @@ def build_model(spec: ModelSpec) -> Any:
     if spec.architecture == "maskrcnn_slim":
         model = _build_slim(spec, common)
     elif spec.architecture == "maskrcnn_resnet50_fpn_v2":
-        model = detection.maskrcnn_resnet50_fpn_v2(
-            weights=None, weights_backbone=None, **common
-        )
+        model = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **common)
     elif spec.architecture == "maskrcnn_resnet50_fpn":
         model = _build_resnet50(spec, common)
     else:
@@ -87,11 +85,7 @@ def build_model(spec: ModelSpec) -> Any:
 
 
 def _build_resnet50(spec: ModelSpec, common: dict[str, Any]) -> Any:
-    norm = (
-        torchvision.ops.FrozenBatchNorm2d
-        if spec.frozen_batch_norm
-        else torch.nn.BatchNorm2d
-    )
+    norm = torchvision.ops.FrozenBatchNorm2d if spec.frozen_batch_norm else torch.nn.BatchNorm2d
     backbone = detection.backbone_utils.resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=norm, trainable_layers=5
     )
@@ -103,9 +97,7 @@ def _build_resnet50(spec: ModelSpec, common: dict[str, Any]) -> Any:
 
 def _anchor_generator(spec: ModelSpec) -> Any:
     levels = len(spec.anchor_sizes)
-    return detection.anchor_utils.AnchorGenerator(
-        spec.anchor_sizes, (spec.aspect_ratios,) * levels
-    )
+    return detection.anchor_utils.AnchorGenerator(spec.anchor_sizes, (spec.aspect_ratios,) * levels)
 
 
 def _build_slim(spec: ModelSpec, common: dict[str, Any]) -> Any:
@@ -128,9 +120,7 @@ def _build_slim(spec: ModelSpec, common: dict[str, Any]) -> Any:
     num_classes = common.pop("num_classes")
     return detection.MaskRCNN(
         backbone,
-        rpn_head=detection.rpn.RPNHead(
-            width, len(spec.anchor_sizes[0]) * len(spec.aspect_ratios)
-        ),
+        rpn_head=detection.rpn.RPNHead(width, len(spec.anchor_sizes[0]) * len(spec.aspect_ratios)),
         rpn_fg_iou_thresh=0.6,
         rpn_batch_size_per_image=192,
         rpn_pre_nms_top_n_train=1000,

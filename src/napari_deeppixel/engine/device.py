@@ -41,9 +41,7 @@ def list_devices() -> list[Device]:
             name=torch.cuda.get_device_name(index),
             free_bytes=torch.cuda.mem_get_info(index)[0],
         )
-        for index in range(
-            torch.cuda.device_count() if torch.cuda.is_available() else 0
-        )
+        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
     ]
     if torch.backends.mps.is_available():
         devices.append(Device(id="mps", name="Apple GPU"))

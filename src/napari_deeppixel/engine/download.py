@@ -84,11 +84,7 @@ def _download(
             done += len(chunk)
             if on_progress is not None:
                 message = f"downloading {path.name.split('.')[0]}: {done / 1e6:.0f} MB"
-                on_progress(
-                    Progress(fraction=done / total if total else 0.0, message=message)
-                )
+                on_progress(Progress(fraction=done / total if total else 0.0, message=message))
     if total and done != total:
-        raise WeightsError(
-            f"{url}: the download stopped at {done} of {total} bytes; try again"
-        )
+        raise WeightsError(f"{url}: the download stopped at {done} of {total} bytes; try again")
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from napari_deeppixel.core.errors import DeviceError
 from napari_deeppixel.core.image import pick_channels
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
-from napari_deeppixel.engine.base import CANDIDATE_SCORE, PredictOptions, Prediction
+from napari_deeppixel.engine.base import CANDIDATE_SCORE, Prediction, PredictOptions
 from napari_deeppixel.engine.device import device_description
 from napari_deeppixel.engine.paste import paste_masks
 from napari_deeppixel.engine.precision import pick_dtype, run_heads_in
@@ -114,9 +114,7 @@ class MaskRCNNEngine:
     def _set_options(self, options: PredictOptions) -> None:
         heads, rpn = self._model.roi_heads, self._model.rpn
         heads.score_thresh = CANDIDATE_SCORE
-        heads.nms_thresh = (
-            self._spec.box_nms if options.box_nms is None else options.box_nms
-        )
+        heads.nms_thresh = self._spec.box_nms if options.box_nms is None else options.box_nms
         heads.detections_per_img = options.max_instances
         proposals = max(self._spec.rpn_post_nms_top_n, options.max_instances)
         rpn._post_nms_top_n["testing"] = proposals
@@ -138,9 +136,7 @@ class MaskRCNNEngine:
                 ) from error
             half = len(inputs) // 2
             return self._forward(inputs[:half]) + self._forward(inputs[half:])
-        return [
-            {key: value.cpu() for key, value in result.items()} for result in results
-        ]
+        return [{key: value.cpu() for key, value in result.items()} for result in results]
 
     def _to_prediction(
         self, raw: dict[str, Any], image_hw: tuple[int, int], options: PredictOptions
@@ -172,13 +168,9 @@ class MaskRCNNEngine:
 
 
 @contextmanager
-def _watched(
-    model: Any, cancel: CancelToken, on_progress: ReportProgress | None
-) -> Iterator[None]:
+def _watched(model: Any, cancel: CancelToken, on_progress: ReportProgress | None) -> Iterator[None]:
     """Look at the cancel token, and report, before each layer of a forward pass."""
-    leaves = [
-        module for module in model.modules() if not any(True for _ in module.children())
-    ]
+    leaves = [module for module in model.modules() if not any(True for _ in module.children())]
     # the RPN's three layers run once for each feature level; all others once
     total = len(leaves) + 3 * 4
     seen = 0

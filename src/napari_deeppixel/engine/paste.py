@@ -48,9 +48,7 @@ def paste_masks(
         )[0, 0]
         top, left = max(y1, 0), max(x1, 0)
         bottom, right = min(y2 + 1, height), min(x2 + 1, width)
-        inside = resized[
-            top - y1 : max(bottom, top) - y1, left - x1 : max(right, left) - x1
-        ]
+        inside = resized[top - y1 : max(bottom, top) - y1, left - x1 : max(right, left) - x1]
         pixels = (inside >= threshold).numpy()
         masks.append(CroppedMask.from_mask(np.asarray(pixels), y=top, x=left))
     return masks

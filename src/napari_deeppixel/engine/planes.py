@@ -59,24 +59,14 @@ def predict_planes(
 
     def report(done: int, inside: Progress) -> None:
         if on_progress is not None:
-            message = (
-                f"plane {done + 1} of {len(wanted)}"
-                if len(wanted) > 1
-                else "predicting"
-            )
-            on_progress(
-                Progress(
-                    fraction=(done + inside.fraction) / len(wanted), message=message
-                )
-            )
+            message = f"plane {done + 1} of {len(wanted)}" if len(wanted) > 1 else "predicting"
+            on_progress(Progress(fraction=(done + inside.fraction) / len(wanted), message=message))
 
     for done, index in enumerate(wanted):
         cancel.raise_if_cancelled()
         plane = image.plane(index, region_xyxy=region_xyxy)
         inside = lambda progress, done=done: report(done, progress)  # noqa: E731
-        (prediction,) = engine.predict(
-            [plane], options, cancel=cancel, on_progress=inside
-        )
+        (prediction,) = engine.predict([plane], options, cancel=cancel, on_progress=inside)
         if region_xyxy is not None:
             prediction = prediction.moved(
                 dy=region_xyxy[1], dx=region_xyxy[0], image_hw=image.image_hw
@@ -133,15 +123,11 @@ def segment(
             f"{tuple(array.pixels.shape)}: name them with axes='cyx' if one holds channels, or "
             "use predict_planes for a stack"
         )
-    engine = (
-        load_model(model, device=device) if isinstance(model, str | Path) else model
-    )
+    engine = load_model(model, device=device) if isinstance(model, str | Path) else model
     ((_, prediction),) = predict_planes(array, engine, options)
     score = engine.spec.score if options.score is None else options.score
     if prediction.is_capped(score):
-        warnings.warn(
-            cap_message(options.max_instances), InstanceCapWarning, stacklevel=2
-        )
+        warnings.warn(cap_message(options.max_instances), InstanceCapWarning, stacklevel=2)
     return prediction.at(score=score, min_area=options.min_area)
 
 

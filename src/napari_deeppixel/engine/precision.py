@@ -12,9 +12,7 @@ def pick_dtype(precision: Precision, device_type: str) -> Any:
         if device_type != "cuda":
             return torch.float32
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
-        precision
-    ]
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
 def run_heads_in(model: Any, dtype: Any, device_type: str) -> None:

@@ -8,9 +8,7 @@ from napari_deeppixel.core.category import Category, CategoryTable
 from napari_deeppixel.core.errors import WeightsError
 from napari_deeppixel.core.normalization import Normalization
 
-Architecture = Literal[
-    "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "maskrcnn_slim"
-]
+Architecture = Literal["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "maskrcnn_slim"]
 
 SPEC_VERSION = 1
 
@@ -79,9 +77,7 @@ class ModelSpec:
 
     def to_json(self) -> str:
         """Return the spec as JSON text."""
-        return json.dumps(
-            {"spec_version": SPEC_VERSION, **asdict(self)}, sort_keys=True
-        )
+        return json.dumps({"spec_version": SPEC_VERSION, **asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelSpec":
@@ -102,15 +98,11 @@ class ModelSpec:
                 )
             table = values["categories"]
             values["categories"] = CategoryTable(
-                categories=tuple(
-                    Category(**category) for category in table["categories"]
-                ),
+                categories=tuple(Category(**category) for category in table["categories"]),
                 class_indices=tuple(table["class_indices"]),
             )
             values["normalization"] = Normalization(**values["normalization"])
-            values["anchor_sizes"] = tuple(
-                tuple(sizes) for sizes in values["anchor_sizes"]
-            )
+            values["anchor_sizes"] = tuple(tuple(sizes) for sizes in values["anchor_sizes"])
             for name in ("aspect_ratios", "image_mean", "image_std"):
                 values[name] = tuple(values[name])
             return cls(**values)

@@ -64,9 +64,7 @@ def load_model(
         return _load_file(Path(model), torch_device)
     entry = entries[str(model)]
     if not entry.torchvision_weights:
-        packaged = (
-            resources.files("napari_deeppixel") / "models" / f"{entry.name}.safetensors"
-        )
+        packaged = resources.files("napari_deeppixel") / "models" / f"{entry.name}.safetensors"
         with resources.as_file(packaged) as path:
             return _load_file(path, torch_device)
     return _load_published(entry, torch_device, cancel, on_progress)
@@ -79,16 +77,12 @@ def save_weights(model: Any, spec: ModelSpec, path: Path | str) -> None:
     """
     path = Path(path)
     state = {
-        name: (value if _keeps_precision(name, value) else value.half())
-        .cpu()
-        .contiguous()
+        name: (value if _keeps_precision(name, value) else value.half()).cpu().contiguous()
         for name, value in model.state_dict().items()
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        safetensors.torch.save_file(
-            state, temporary, metadata={_SPEC_KEY: spec.to_json()}
-        )
+        safetensors.torch.save_file(state, temporary, metadata={_SPEC_KEY: spec.to_json()})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -120,9 +114,7 @@ def read_spec(path: Path | str) -> ModelSpec:
 
 
 def _keeps_precision(name: str, value: Any) -> bool:
-    return not value.is_floating_point() or name.endswith(
-        ("running_var", "running_mean")
-    )
+    return not value.is_floating_point() or name.endswith(("running_var", "running_mean"))
 
 
 def _load_file(path: Path, device: str) -> MaskRCNNEngine:
@@ -142,9 +134,7 @@ def _load_file(path: Path, device: str) -> MaskRCNNEngine:
     return _engine(spec, state, path, device)
 
 
-def _engine(
-    spec: ModelSpec, state: StateDict, path: Path, device: str
-) -> MaskRCNNEngine:
+def _engine(spec: ModelSpec, state: StateDict, path: Path, device: str) -> MaskRCNNEngine:
     model = build_model(spec)
     try:
         model.load_state_dict(state)
@@ -181,9 +171,7 @@ def _read_checkpoint(path: Path) -> tuple[ModelSpec, StateDict]:
         # a checkpoint of our own training: the averaged weights are the model
         prefix = "module."
         averaged = content["averaged"].items()
-        state = {
-            name[len(prefix) :]: v for name, v in averaged if name.startswith(prefix)
-        }
+        state = {name[len(prefix) :]: v for name, v in averaged if name.startswith(prefix)}
         return ModelSpec.from_json(content["spec"]), state
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         # torchvision's training scripts put the state dict under "model"
@@ -212,9 +200,7 @@ def _guess_spec(state: StateDict, path: Path) -> ModelSpec:
     try:
         num_classes = int(state["roi_heads.box_predictor.cls_score.weight"].shape[0])
     except KeyError as error:
-        raise WeightsError(
-            f"{path}: the box predictor is missing: no Mask R-CNN"
-        ) from error
+        raise WeightsError(f"{path}: the box predictor is missing: no Mask R-CNN") from error
     if num_classes == _COCO_NUM_CLASSES:
         categories = coco_categories()
     else:
@@ -224,9 +210,7 @@ def _guess_spec(state: StateDict, path: Path) -> ModelSpec:
         path.stem,
         architecture,
         categories,
-        frozen_batch_norm=not any(
-            name.endswith("num_batches_tracked") for name in state
-        ),
+        frozen_batch_norm=not any(name.endswith("num_batches_tracked") for name in state),
     )
 
 
@@ -250,9 +234,7 @@ def coco_categories() -> CategoryTable:
     torchvision's networks have outputs for ten numbers that COCO never used; they are named as
     unused, so that nothing a network says is lost.
     """
-    names = torchvision.models.detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta[
-        "categories"
-    ]
+    names = torchvision.models.detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
     numbers = range(1, len(names))
     return CategoryTable(
         categories=tuple(

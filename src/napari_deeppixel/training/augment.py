@@ -60,7 +60,10 @@ def random_crop(
 
 
 def _cut(
-    sample: Sample, normalization: Normalization, augmentation: Augmentation, rng: np.random.Generator
+    sample: Sample,
+    normalization: Normalization,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     height, width = sample.pixels.shape[:2]
     low, high = np.log(augmentation.zoom)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
 from napari_deeppixel.core.instance import InstanceSet
@@ -48,7 +47,13 @@ def average_precision(
     num_objects = len(truth["annotations"])
     if not detections or not num_objects:
         value = 0.0 if num_objects else float("nan")
-        return Figures(ap=value, ap50=value, ap75=value, num_images=len(annotated), num_objects=num_objects)
+        return Figures(
+            ap=value,
+            ap50=value,
+            ap75=value,
+            num_images=len(annotated),
+            num_objects=num_objects,
+        )
     reference = COCO(truth)
     evaluation = COCOeval_faster(reference, reference.loadRes(detections), "segm")
     evaluation.params.maxDets = [1, 10, most]

@@ -117,11 +117,14 @@ def sampling_weights(samples: Sequence[Sample]) -> NDArray[np.float64]:
     that rare kinds are learnt without drowning the common one (Mahajan et al. 2018, sec. 2.2).
     """
     kinds, inverse, counts = np.unique(
-        [sample.appearance for sample in samples], return_inverse=True, return_counts=True
+        [sample.appearance for sample in samples],
+        return_inverse=True,
+        return_counts=True,
     )
     del kinds
     weights: NDArray[np.float64] = (1 / np.sqrt(counts))[inverse]
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def common_categories(samples: Sequence[Sample]) -> CategoryTable:

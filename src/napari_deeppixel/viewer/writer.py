@@ -41,7 +41,7 @@ def write_label_layer(path: str, data: NDArray[Any], meta: dict[str, Any]) -> li
     if hidden.pixels:
         show_warning(
             f"{Path(path).name}: a label image shows one instance a pixel; {hidden.pixels:,} "
-            f"pixels lie under another instance and {hidden.instances} instances are wholly hidden. "
+            f"pixels lie under another instance and {hidden.instances} instances wholly hidden. "
             "COCO JSON keeps them."
         )
     return [path]

@@ -4,22 +4,29 @@ Polygons are read as COCO's own `frPyObjects` rasterises them; written masks are
 which are exact. Our own fields (uuid, state, source, handle) travel under ``attributes``.
 """
 
+import itertools
 import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from faster_coco_eval import mask_api_new_cpp as coco_mask
+from numpy.typing import NDArray
 
 from napari_deeppixel.core.category import Category, CategoryTable, palette_color
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.geometry import boxes_xyxy_to_xywh
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
-from napari_deeppixel.core.mask import CroppedMask, mask_to_rle_counts, rle_counts_to_mask
+from napari_deeppixel.core.mask import (
+    CroppedMask,
+    mask_to_rle_counts,
+    rle_counts_to_mask,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,14 +86,17 @@ def segmentation_to_mask(segmentation: Any, image_hw: tuple[int, int]) -> Croppe
         if isinstance(segmentation["counts"], list):
             return rle_counts_to_mask(np.array(segmentation["counts"]), image_hw)
         return _packed_to_mask(segmentation)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise AnnotationError(f"segmentation cannot be read: {error}") from error
 
 
 def _packed_to_mask(rle: dict[str, Any]) -> CroppedMask | None:
     height, width = rle["size"]
     counts = rle["counts"]
-    packed = {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
+    packed = {
+        "size": [height, width],
+        "counts": counts.encode() if isinstance(counts, str) else counts,
+    }
     runs = coco_mask.toUncompressedRLE([packed])[0]["counts"]
     return rle_counts_to_mask(np.array(runs), (height, width))
 
@@ -109,14 +119,16 @@ def read_coco(path: Path | str) -> list[AnnotatedImage]:
     Raises
     ------
     AnnotationError
-        If the file is missing, is no COCO JSON, or an annotation names an unknown image or
-        category or has no readable mask.
+        If the file is missing, is no COCO JSON, two images share an id, or an annotation names an
+        unknown image or category or has no readable mask.
     """
     path = Path(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         categories = _categories_from_coco(document["categories"])
         by_image: dict[Any, list[dict[str, Any]]] = {i["id"]: [] for i in document["images"]}
+        if len(by_image) != len(document["images"]):
+            raise AnnotationError("two images have the same id")
         for annotation in document["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
         return [
@@ -125,9 +137,9 @@ def read_coco(path: Path | str) -> list[AnnotatedImage]:
         ]
     except FileNotFoundError as error:
         raise AnnotationError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise AnnotationError(f"{path}: not a readable JSON file ({error})") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise AnnotationError(f"{path}: not a COCO file ({error!r})") from error
     except AnnotationError as error:
         raise AnnotationError(f"{path}: {error}") from error
@@ -136,7 +148,11 @@ def read_coco(path: Path | str) -> list[AnnotatedImage]:
 def _categories_from_coco(entries: Sequence[dict[str, Any]]) -> CategoryTable:
     return CategoryTable(
         categories=tuple(
-            Category(id=entry["id"], name=entry["name"], color=entry.get("color", palette_color(i)))
+            Category(
+                id=entry["id"],
+                name=entry["name"],
+                color=entry.get("color", palette_color(i)),
+            )
             for i, entry in enumerate(entries)
         )
     )
@@ -157,7 +173,9 @@ def _annotated_image(
 
 
 def _to_instances(
-    annotations: list[dict[str, Any]], image_hw: tuple[int, int], categories: CategoryTable
+    annotations: list[dict[str, Any]],
+    image_hw: tuple[int, int],
+    categories: CategoryTable,
 ) -> InstanceSet:
     masks = []
     for annotation in annotations:
@@ -166,22 +184,27 @@ def _to_instances(
             raise AnnotationError(f"annotation {annotation['id']} has no pixel")
         masks.append(mask)
     extra = [annotation.get("attributes", {}) for annotation in annotations]
-    instances = InstanceSet(
+    return InstanceSet(
         image_hw=image_hw,
         masks=tuple(masks),
         categories=categories,
         category_ids=np.array([a["category_id"] for a in annotations], np.int64),
         scores=np.array([_score(a) for a in annotations], np.float64),
+        handles=_handles(extra),
+        uuids=tuple(str(e.get("uuid") or uuid4()) for e in extra),
         states=tuple(InstanceState(e.get("state", "unreviewed")) for e in extra),
         sources=tuple(e.get("source", "") for e in extra),
+        predicted_boxes_xyxy=np.array(
+            [e.get("predicted_box") or [math.nan] * 4 for e in extra], np.float64
+        ),
     )
-    if all("uuid" in e and "handle" in e for e in extra):
-        handles = np.array([e["handle"] for e in extra], np.int64)
-        instances = replace(instances, uuids=tuple(e["uuid"] for e in extra), handles=handles)
-    if extra and all("predicted_box" in e for e in extra):
-        boxes = [[math.nan] * 4 if e["predicted_box"] is None else e["predicted_box"] for e in extra]
-        instances = replace(instances, predicted_boxes_xyxy=np.array(boxes, np.float64))
-    return instances
+
+
+def _handles(extra: list[dict[str, Any]]) -> NDArray[np.int64]:
+    # another program may have added annotations to our file: ours keep their numbers
+    known = [e["handle"] for e in extra if "handle" in e]
+    free = itertools.count(max(known, default=0) + 1)
+    return np.array([e["handle"] if "handle" in e else next(free) for e in extra], np.int64)
 
 
 def _score(annotation: dict[str, Any]) -> float:
@@ -208,13 +231,16 @@ def coco_document(images: Sequence[AnnotatedImage]) -> dict[str, Any]:
     entries = []
     for image_id, image in enumerate(images, start=1):
         height, width = image.instances.image_hw
-        entry = {"id": image_id, "file_name": image.file_name, "height": height, "width": width}
+        entry = {
+            "id": image_id,
+            "file_name": image.file_name,
+            "height": height,
+            "width": width,
+        }
         entries.append(entry | ({"plane": list(image.plane)} if image.plane else {}))
         for iscrowd, instances in ((0, image.instances), (1, image.crowds)):
             for annotation in _annotations(instances, iscrowd):
-                annotations.append(
-                    {"id": len(annotations) + 1, "image_id": image_id} | annotation
-                )
+                annotations.append({"id": len(annotations) + 1, "image_id": image_id} | annotation)
     return {
         "info": {"description": "Instances written by napari-deeppixel"},
         "images": entries,

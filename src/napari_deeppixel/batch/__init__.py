@@ -1,0 +1,1 @@
+"""Image files in, results out: one file after the other."""

@@ -1,0 +1,241 @@
+"""What can be typed; no torch here, so that ``--help`` is instant."""
+
+import argparse
+from typing import TYPE_CHECKING, NoReturn
+
+import napari_deeppixel
+from napari_deeppixel.cli.console import EXIT_BAD_INPUT, complain
+from napari_deeppixel.engine.base import DEFAULT_MAX_INSTANCES
+from napari_deeppixel.engine.catalogue import CATALOGUE
+
+if TYPE_CHECKING:
+    # the class is generic in stubs alone
+    Commands = argparse._SubParsersAction["_Parser"]
+
+RESULT_FORMATS = ("labels", "coco", "overlay")
+
+_SEGMENT = """\
+Find the objects in images and write for each image
+  NAME_labels.tif    the number of the object at each pixel (16 bits, 32 where needed)
+  NAME_coco.json     masks, boxes and scores as COCO; keeps what overlaps
+  NAME_overlay.png   a picture of it; one a plane for a stack (NAME_overlay_t0003.png)
+"""
+_SEGMENT_MORE = """\
+A folder stands for the images in it, a pattern such as 'day1/*.tif' for those that fit it. An image
+that cannot be read is reported, and the others go on; the exit code is then 2.
+"""
+_DEMO = "Segment the sample images in this package with the model in it."
+_TRAIN = """\
+Train a network from scratch on a folder with train/instances.json and val/instances.json (COCO,
+with the images that they name). RUN/best.safetensors are the best weights so far, RUN/last.pt is
+where to go on from. Ctrl-C finishes the step, saves, and stops.
+"""
+_TRAIN_MORE = """\
+On a CPU, training uses all cores and sets OMP_WAIT_POLICY=PASSIVE unless the environment has
+OMP_NUM_THREADS or OMP_WAIT_POLICY: a thread that waits then leaves its core to the processes that
+prepare the images.
+"""
+_EVALUATE = """\
+Compare what a model finds with the annotations of a folder (instances.json and its images): COCO's
+mask average precision, for all images and for those that look alike, and how far the number of
+objects is off.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse prints the whole usage first, which hides the one line that matters
+        complain(f"{message} (see {self.prog} --help)")
+        self.exit(EXIT_BAD_INPUT)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = _Parser(prog="napari-deeppixel", description="Instance segmentation with Mask R-CNN.")
+    parser.add_argument("--version", action="version", version=napari_deeppixel.__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_segment(commands)
+    _add_demo(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _add_command(
+    commands: "Commands", name: str, summary: str, *, description: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="machine-readable results, and nothing else, on stdout"
+    )
+    return parser
+
+
+def _add_segment(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "segment",
+        "find the objects in images",
+        description=_SEGMENT,
+        epilog=_SEGMENT_MORE,
+    )
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="image file, folder or pattern")
+    _add_model(parser)
+    add("-o", "--output", default="deeppixel-output", metavar="DIR", help="default: %(default)s")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace results that are there; otherwise their image is left out and reported",
+    )
+    add(
+        "--format",
+        type=_formats,
+        default=RESULT_FORMATS,
+        metavar="FORMATS",
+        help=f"what to write, with commas; default: {','.join(RESULT_FORMATS)}",
+    )
+    add("-s", "--score", type=_share, help="lowest score (0 to 1); default: the model's own")
+    add(
+        "--max-instances",
+        type=_positive,
+        default=DEFAULT_MAX_INSTANCES,
+        metavar="N",
+        help="most objects a plane; default: %(default)s",
+    )
+    add(
+        "--mask-threshold",
+        type=_share,
+        default=0.5,
+        metavar="P",
+        help="probability (0 to 1) from which a pixel belongs to an object; default: %(default)s",
+    )
+    add("--min-area", type=_positive, default=1, metavar="PX", help="smallest object in pixels")
+    add(
+        "--channels",
+        type=_channels,
+        metavar="0,1,2",
+        help="channels for the model: one, or one for each input; default: RGB, else the first",
+    )
+    add("-q", "--quiet", action="store_true", help="no table and no progress; warnings stay")
+
+
+def _add_demo(commands: "Commands") -> None:
+    parser = _add_command(
+        commands, "demo", "segment the sample images in this package", description=_DEMO
+    )
+    add = parser.add_argument
+    add("-o", "--output", default="demo-output", metavar="DIR", help="default: %(default)s")
+    _add_device(parser)
+    add("--napari", action="store_true", help="open images and results in napari")
+
+
+def _add_train(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "train",
+        "train a network on annotated images",
+        description=_TRAIN,
+        epilog=_TRAIN_MORE,
+    )
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="folder with train/ and val/")
+    add("-o", "--output", required=True, metavar="RUN", help="folder for weights and checkpoints")
+    # numbers as in training.fit.FitOptions, which cannot be imported without torch
+    add("--iterations", type=_positive, metavar="N", help="steps in all; default: 2000")
+    add("--batch-size", type=_positive, metavar="N", help="crops a step; default: 8")
+    add("--learning-rate", type=_rate, metavar="LR", help="default: 0.001")
+    add("--seed", type=_count, metavar="N", help="same seed, same crops; default: 0")
+    add("--workers", type=_count, metavar="N", help="processes that prepare crops; default: 1")
+    add("--resume", action="store_true", help="go on from RUN/last.pt")
+    _add_device(parser)
+
+
+def _add_evaluate(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "evaluate",
+        "compare a model with annotated images",
+        description=_EVALUATE,
+    )
+    parser.add_argument("split", metavar="FOLDER", help="folder with instances.json and images")
+    _add_model(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(entry.name for entry in CATALOGUE)
+    parser.add_argument(
+        "-m",
+        "--model",
+        default="nuclei",
+        help=f"{names}, or a .safetensors or .pth file; default: %(default)s",
+    )
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1, mps; default: the fastest there is"
+    )
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    formats = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [part for part in formats if part not in RESULT_FORMATS]
+    if unknown or not formats:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: choose among {', '.join(RESULT_FORMATS)}, with commas"
+        )
+    return formats
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    try:
+        channels = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        channels = ()
+    if not channels or min(channels) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give channels counted from 0, such as 0,1,2")
+    return channels
+
+
+def _share(text: str) -> float:
+    value = _number(text, float)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must lie in 0 to 1")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = _number(text, float)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be above 0")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(_number(text, int))
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 1 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(_number(text, int))
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 0 or more")
+    return value
+
+
+def _number(text: str, kind: type[int] | type[float]) -> float:
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r}: must be {what}") from None

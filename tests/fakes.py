@@ -1,0 +1,131 @@
+"""Stand-ins that are quick and whose answers a person can see in the image."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label
+
+from napari_deeppixel.core.category import CategoryTable
+from napari_deeppixel.core.image import pick_channels
+from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.core.normalization import Normalization
+from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.engine.base import CANDIDATE_SCORE, Prediction, PredictOptions
+from napari_deeppixel.engine.spec import ModelSpec, slim_spec
+
+_AUTO = Normalization(mode="auto")
+
+
+class ThresholdEngine:
+    """An `Engine` without a network: each group of bright pixels that touch is an instance.
+
+    Pixels are normalised (`auto` unless the options say otherwise: uint8 by 255) and the channels
+    averaged. The score of an instance is its mean brightness, at least 0.05; its predicted box is
+    its tight one. Safe to call from several threads.
+
+    Parameters
+    ----------
+    threshold
+        Brightness (0 to 1) from which a pixel belongs to an instance.
+    categories
+        The first one is given to each instance; None: ``object``.
+    steps
+        Times per call that cancel is looked at and progress told, as the layers of a network.
+    delay_s
+        Pause at each step; a cancel ends it at once.
+    hold
+        Each call waits at its first step until this event is set or the call is cancelled: a test
+        looks at a run in the middle without sleeping.
+
+    Attributes
+    ----------
+    is_inside
+        Set while a call waits for `hold`.
+    calls
+        The options of each call so far.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        *,
+        categories: CategoryTable | None = None,
+        steps: int = 4,
+        delay_s: float = 0.0,
+        hold: threading.Event | None = None,
+    ) -> None:
+        self._threshold, self._steps, self._delay_s = threshold, steps, delay_s
+        self._hold = hold
+        table = categories or CategoryTable.from_names("object")
+        self._spec = slim_spec("threshold", table, description="Bright pixels.", score=0.5)
+        self.is_inside = threading.Event()
+        self.calls: list[PredictOptions] = []
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
+
+    @property
+    def source(self) -> str:
+        return "threshold@0123456789ab"
+
+    @property
+    def device_name(self) -> str:
+        return "test device"
+
+    def predict(
+        self,
+        planes: Sequence[NDArray[Any]],
+        options: PredictOptions,
+        *,
+        cancel: CancelToken | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> list[Prediction]:
+        cancel = cancel or CancelToken()
+        self.calls.append(options)
+        for step in range(self._steps):
+            self._wait(cancel)
+            cancel.raise_if_cancelled()
+            if on_progress is not None:
+                on_progress(Progress(fraction=step / self._steps))
+        return [self._predict_plane(plane, options) for plane in planes]
+
+    def _wait(self, cancel: CancelToken) -> None:
+        if self._hold is not None:
+            self.is_inside.set()
+            while not (self._hold.wait(0.01) or cancel.is_cancelled):
+                pass
+            self.is_inside.clear()
+        pause = threading.Event()
+        for _ in range(round(self._delay_s / 0.01)):
+            if cancel.is_cancelled:
+                return
+            pause.wait(0.01)
+
+    def _predict_plane(self, plane: NDArray[Any], options: PredictOptions) -> Prediction:
+        pixels = pick_channels(plane, options.channels, self._spec.num_inputs)
+        bright = (options.normalization or _AUTO).apply(pixels).mean(axis=2, dtype=np.float64)
+        groups = label(bright >= self._threshold, connectivity=2)
+        numbers = range(1, int(groups.max()) + 1)
+        scores = np.array([bright[groups == number].mean() for number in numbers])
+        scores = scores.clip(CANDIDATE_SCORE, 1)
+        best = np.argsort(-scores, kind="stable")[: options.max_instances]
+        masks = [CroppedMask.from_mask(groups == numbers[position]) for position in best]
+        boxes = np.array([mask.box_xyxy for mask in masks if mask], np.float64).reshape(-1, 4)
+        candidates = InstanceSet(
+            image_hw=(plane.shape[0], plane.shape[1]),
+            masks=tuple(mask for mask in masks if mask),
+            categories=self._spec.categories,
+            scores=scores[best],
+            sources=(self.source,) * len(best),
+            predicted_boxes_xyxy=boxes,
+        )
+        return Prediction(
+            candidates=candidates,
+            detection_scores=scores[best],
+            max_instances=options.max_instances,
+        )
