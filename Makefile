@@ -102,7 +102,7 @@ if [ "$$(id -u)" != 0 ]; then \
 	command -v sudo >/dev/null || { echo "Please install as root: apt-get install $$packages" >&2; exit 1; }; \
 	as_root=sudo; \
 fi; \
-echo "Installing Debian packages: $$packages"; \
+echo Installing Debian packages: $$packages; \
 $$as_root apt-get update || echo "apt-get update failed; trying with the lists at hand" >&2; \
 $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$packages
 endef

@@ -214,3 +214,17 @@ def test_channel_axis_keeps_one_place_that_shows_in_all_channels() -> None:
         viewer.dims.set_current_step((0, 1), (1, channel))
         assert view.current_plane() == (1,)
         assert labels.get_value((1, channel, 0, 0), world=True) == 1
+
+
+def test_undo_after_a_redraw_puts_no_old_pixels_back() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros(HW), name="cells")
+    view = shown(viewer, image, {(): found(2)})
+    labels = viewer.layers["cells instances"]
+    labels.mode = "paint"
+    labels.paint((30, 30), 1)
+    redraw(view)
+    before = labels.data.copy()
+    labels.undo()
+    assert np.array_equal(labels.data, before)
+    assert labels.mode == "paint"

@@ -8,7 +8,7 @@ from pathlib import Path
 from napari_deeppixel.batch.files import ResultFormat
 from napari_deeppixel.batch.inputs import sample_paths
 from napari_deeppixel.cli.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say_json
-from napari_deeppixel.cli.segment import Report, open_model, segment_and_report
+from napari_deeppixel.cli.segment import Report, open_model, run_record, segment_and_report
 from napari_deeppixel.engine.base import PredictOptions
 
 
@@ -16,13 +16,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Segment the sample images with the model in the package; return the exit code."""
     paths = sample_paths()
     report = Report(paths, is_talkative=not arguments.json)
-    output = Path(arguments.output)
+    options, output = PredictOptions(), Path(arguments.output)
     with report.progress:
         engine = open_model("nuclei", arguments.device, report.progress)
         is_interrupted = segment_and_report(
             paths,
             engine,
-            PredictOptions(),
+            options,
             output=output,
             formats=list(ResultFormat),
             overwrite=True,
@@ -30,16 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     report.ended(output)
     if arguments.json:
-        say_json(
-            {
-                "model": engine.source,
-                "device": engine.device_name,
-                "score": engine.spec.score,
-                "output": str(output),
-                "is_interrupted": is_interrupted,
-                "images": report.records,
-            }
-        )
+        say_json(run_record(engine, options, output, is_interrupted, report))
     if is_interrupted:
         return EXIT_INTERRUPTED
     if arguments.napari:

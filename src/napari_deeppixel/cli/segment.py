@@ -182,24 +182,29 @@ def run(arguments: argparse.Namespace) -> int:
             )
     report.ended(output)
     if arguments.json:
-        say_json(
-            {
-                "model": engine.source if engine else None,
-                "device": engine.device_name if engine else None,
-                "score": _score(engine, options),
-                "output": str(output),
-                "is_interrupted": is_interrupted,
-                "images": report.records,
-            }
-        )
+        say_json(run_record(engine, options, output, is_interrupted, report))
     if is_interrupted:
         complain("interrupted; the results of finished images are kept")
         return EXIT_INTERRUPTED
     return EXIT_BAD_INPUT if report.num_failed else 0
 
 
-def _score(engine: Engine | None, options: PredictOptions) -> float | None:
-    return engine.spec.score if engine and options.score is None else options.score
+def run_record(
+    engine: Engine | None,
+    options: PredictOptions,
+    output: Path,
+    is_interrupted: bool,
+    report: Report,
+) -> dict[str, Any]:
+    """Return what a run did, for JSON; without a model if no image could be found."""
+    return {
+        "model": engine.source if engine else None,
+        "device": engine.device_name if engine else None,
+        "score": engine.spec.score if engine and options.score is None else options.score,
+        "output": str(output),
+        "is_interrupted": is_interrupted,
+        "images": report.records,
+    }
 
 
 def open_model(model: str, device: str, progress: ProgressLine) -> Engine:

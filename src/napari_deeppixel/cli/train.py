@@ -95,6 +95,7 @@ def _prepare_threads() -> None:
 
 def _read_dataset(dataset: Path, name: str) -> "tuple[ModelSpec, list[Sample], list[Sample]]":
     from napari_deeppixel.core.category import CategoryTable
+    from napari_deeppixel.dataset.formats.coco import read_provenance
     from napari_deeppixel.training.samples import common_categories, read_split
 
     # the same for any categories, and reading wants it first
@@ -105,6 +106,7 @@ def _read_dataset(dataset: Path, name: str) -> "tuple[ModelSpec, list[Sample], l
         name,
         common_categories([*train, *val]),
         description=f"Trained from scratch on {len(train):,} images of {dataset.resolve().name}.",
+        provenance=read_provenance(dataset / "train" / "instances.json"),
     )
     return spec, train, val
 

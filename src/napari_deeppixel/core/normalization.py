@@ -82,8 +82,8 @@ class Normalization:
         # 32-bit integers, doubles and very wide spans lose digits in float32, or overflow it
         fits = np.can_cast(pixels.dtype, np.float32)
         fits = fits and max(span, abs(low), abs(high)) < float(np.finfo(np.float32).max)
-        exact = np.float32 if fits else np.float64
-        values = pixels.astype(exact)
+        exact: type[np.floating[Any]] = np.float32 if fits else np.float64
+        values: NDArray[np.floating[Any]] = pixels.astype(exact)
         # a narrower span drowns in rounding, and a constant plane has none
         if not span > np.finfo(exact).eps * max(abs(low), abs(high)):
             return (values > exact(low)).astype(np.float32)

@@ -72,7 +72,10 @@ def build_model(spec: ModelSpec) -> Any:
     if spec.architecture == "maskrcnn_slim":
         model = _build_slim(spec, common)
     elif spec.architecture == "maskrcnn_resnet50_fpn_v2":
+        # torchvision's function makes the anchors itself and takes no others
+        anchors = common.pop("rpn_anchor_generator")
         model = detection.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, **common)
+        model.rpn.anchor_generator = anchors
     elif spec.architecture == "maskrcnn_resnet50_fpn":
         model = _build_resnet50(spec, common)
     else:

@@ -1,6 +1,8 @@
 """Fetch a weights file into torch's own cache, with progress, cancel and a hash check."""
 
+import contextlib
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -55,13 +57,17 @@ def fetch(
                 "changes downloads"
             )
         temporary.replace(path)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, urllib.error.URLError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         raise WeightsError(
             f"{url} cannot be fetched ({error}). Without a network: get the file on another "
             f"computer and put it at {path}"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # where even the folder cannot be made, that error is the one to show
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return path
 
 

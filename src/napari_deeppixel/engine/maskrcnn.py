@@ -84,7 +84,8 @@ class MaskRCNNEngine:
     ) -> list[Prediction]:
         """Return what was found in each plane (H, W, C), in one batch.
 
-        A batch that does not fit the device's memory is halved until it does.
+        A batch that does not fit the device's memory is halved until it does. A plane without
+        contrast, where the model stretches contrast by percentiles, holds no instance.
 
         Raises
         ------
@@ -95,19 +96,29 @@ class MaskRCNNEngine:
         DeviceError
             If one plane alone does not fit the device's memory.
         """
-        inputs = [self._to_input(plane, options) for plane in planes]
-        with self._lock, torch.inference_mode():
-            self._set_options(options)
-            with _watched(self._model, cancel or CancelToken(), on_progress):
-                raw = self._forward(inputs)
+        if not planes:
+            return []
+        normalised = [self._normalise(plane, options) for plane in planes]
+        # a percentile stretch makes noise or nothing of a plane without contrast: no object there
+        is_relative = (options.normalization or self._spec.normalization).mode == "percentile"
+        used = [n for n, plane in enumerate(normalised) if not is_relative or np.ptp(plane) > 0]
+        found: dict[int, dict[str, Any]] = {}
+        if used:
+            inputs = [self._to_input(normalised[n]) for n in used]
+            with self._lock, torch.inference_mode():
+                self._set_options(options)
+                with _watched(self._model, cancel or CancelToken(), on_progress):
+                    found = dict(zip(used, self._forward(inputs), strict=True))
         return [
-            self._to_prediction(result, plane.shape[:2], options)
-            for result, plane in zip(raw, planes, strict=True)
+            self._to_prediction(found.get(n, _nothing()), plane.shape[:2], options)
+            for n, plane in enumerate(planes)
         ]
 
-    def _to_input(self, plane: NDArray[Any], options: PredictOptions) -> Any:
+    def _normalise(self, plane: NDArray[Any], options: PredictOptions) -> NDArray[np.float32]:
         pixels = pick_channels(plane, options.channels, self._spec.num_inputs)
-        normalised = (options.normalization or self._spec.normalization).apply(pixels)
+        return (options.normalization or self._spec.normalization).apply(pixels)
+
+    def _to_input(self, normalised: NDArray[np.float32]) -> Any:
         tensor = torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))
         return tensor.to(self._device).expand(self._spec.num_inputs, -1, -1)
 
@@ -124,9 +135,15 @@ class MaskRCNNEngine:
             self._dtype = dtype
 
     def _forward(self, inputs: list[Any]) -> list[dict[str, Any]]:
+        error = None
         try:
             results = self._model(inputs)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as caught:
+            if not _is_out_of_memory(caught):
+                raise
+            # the traceback holds the activations, which would stay in memory during the next try
+            error = caught.with_traceback(None)
+        if error is not None:
             torch.cuda.empty_cache()
             if len(inputs) == 1:
                 raise DeviceError(
@@ -147,13 +164,18 @@ class MaskRCNNEngine:
             image_hw=image_hw,
             threshold=options.mask_threshold,
         )
-        kept = [position for position, mask in enumerate(masks) if mask is not None]
         table = self._spec.categories
         ids = table.class_index_to_id()
+        # where class indices leave gaps, the network has outputs that no category stands for
+        kept = [
+            position
+            for position, mask in enumerate(masks)
+            if mask is not None and int(raw["labels"][position]) in ids
+        ]
         scores = raw["scores"].double().numpy()
         candidates = InstanceSet(
             image_hw=(image_hw[0], image_hw[1]),
-            masks=tuple(mask for mask in masks if mask is not None),
+            masks=tuple(mask for mask in (masks[position] for position in kept) if mask),
             categories=table,
             category_ids=np.array([ids[int(i)] for i in raw["labels"][kept]], np.int64),
             scores=scores[kept],
@@ -165,6 +187,21 @@ class MaskRCNNEngine:
             detection_scores=scores,
             max_instances=options.max_instances,
         )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # torch has no class of its own for the CPU's
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _nothing() -> dict[str, Any]:
+    """Return what the network gives when it finds nothing."""
+    return {
+        "boxes": torch.zeros((0, 4)),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "scores": torch.zeros(0),
+        "masks": torch.zeros((0, 1, 28, 28)),
+    }
 
 
 @contextmanager

@@ -49,6 +49,12 @@ class ModelSpec:
         Proposals kept for each image; at least twice the instances to be found.
     provenance
         Where the weights come from: data, licence, date, figures; free-form, JSON values only.
+
+    Raises
+    ------
+    ValueError
+        If only one of min_size and max_size is given, image_mean and image_std differ in length,
+        or score or box_nms is not in 0 … 1.
     """
 
     name: str
@@ -69,6 +75,19 @@ class ModelSpec:
     box_nms: float = 0.5
     rpn_post_nms_top_n: int = 1000
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.min_size is None) != (self.max_size is None):
+            raise ValueError(
+                f"give min_size and max_size or neither, got {self.min_size} and {self.max_size}"
+            )
+        if len(self.image_mean) != len(self.image_std):
+            raise ValueError(
+                f"image_mean {self.image_mean} and image_std {self.image_std} differ in length"
+            )
+        for name in ("score", "box_nms"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {getattr(self, name)}")
 
     @property
     def num_inputs(self) -> int:

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -107,8 +108,14 @@ def read_spec(path: Path | str) -> ModelSpec:
             f"{path}: holds weights but no model description, so another program wrote it: "
             "convert it to a torchvision Mask R-CNN state dict (.pth), or train one here"
         )
-    try:
+    with _naming(path):
         return ModelSpec.from_json(metadata[_SPEC_KEY])
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
 
@@ -135,7 +142,8 @@ def _load_file(path: Path, device: str) -> MaskRCNNEngine:
 
 
 def _engine(spec: ModelSpec, state: StateDict, path: Path, device: str) -> MaskRCNNEngine:
-    model = build_model(spec)
+    with _naming(path):
+        model = build_model(spec)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -167,12 +175,13 @@ def _read_checkpoint(path: Path) -> tuple[ModelSpec, StateDict]:
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise _unreadable(path, error) from error
-    if isinstance(content, dict) and "averaged" in content and "spec" in content:
+    if isinstance(content, dict) and isinstance(content.get("averaged"), dict):
         # a checkpoint of our own training: the averaged weights are the model
         prefix = "module."
         averaged = content["averaged"].items()
         state = {name[len(prefix) :]: v for name, v in averaged if name.startswith(prefix)}
-        return ModelSpec.from_json(content["spec"]), state
+        with _naming(path):
+            return ModelSpec.from_json(content.get("spec", "")), state
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         # torchvision's training scripts put the state dict under "model"
         content = content["model"]
@@ -199,7 +208,7 @@ def _guess_spec(state: StateDict, path: Path) -> ModelSpec:
         )
     try:
         num_classes = int(state["roi_heads.box_predictor.cls_score.weight"].shape[0])
-    except KeyError as error:
+    except (KeyError, IndexError) as error:
         raise WeightsError(f"{path}: the box predictor is missing: no Mask R-CNN") from error
     if num_classes == _COCO_NUM_CLASSES:
         categories = coco_categories()

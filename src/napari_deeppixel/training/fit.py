@@ -3,9 +3,10 @@
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,11 @@ FitEvent = StepEnded | Evaluated | FitEnded
 
 _REPORT_EVERY = 10
 _WARM_UP = 100
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the main one decides when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Crops(torch.utils.data.Dataset[Any]):
@@ -205,6 +211,11 @@ class _Run:
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         state = torch.load(path, map_location=self.device, weights_only=True)
+        if ModelSpec.from_json(state["spec"]).categories != self.spec.categories:
+            raise AnnotationError(
+                f"{path} was trained on other categories than the dataset has now: choose another "
+                "folder for the new run"
+            )
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -270,7 +281,7 @@ def fit(
             is_best = figures.ap > run.best
             if is_best or not best.exists():
                 run.best = figures.ap
-                save_weights(run.averaged.module, spec, best)
+                save_weights(run.averaged.module, _with_figures(run, figures), best)
             run.save(last)
             yield Evaluated(iteration=run.iteration, figures=figures, is_best=is_best)
         elif time.monotonic() - saved_at > options.checkpoint_every_s:
@@ -282,6 +293,19 @@ def fit(
     yield FitEnded(weights=best, iteration=run.iteration)
 
 
+def _with_figures(run: _Run, figures: Figures) -> ModelSpec:
+    """Return the spec with how these weights came about and how good they are."""
+    made = {
+        "iterations": run.iteration,
+        "batch_size": run.options.batch_size,
+        "seed": run.options.seed,
+        "torch": str(torch.__version__),
+        "device": run.device.type,
+        "validation": asdict(figures),
+    }
+    return replace(run.spec, provenance=run.spec.provenance | made)
+
+
 def _steps(run: _Run, train: list[Sample], cancel: CancelToken) -> Iterator[StepEnded]:
     options = run.options
     first = run.iteration * options.batch_size
@@ -291,6 +315,7 @@ def _steps(run: _Run, train: list[Sample], cancel: CancelToken) -> Iterator[Step
         sampler=range(first, options.iterations * options.batch_size),
         num_workers=options.workers,
         collate_fn=list,
+        worker_init_fn=_ignore_interrupts,
         prefetch_factor=3 if options.workers else None,
     )
     recent: list[dict[str, float]] = []
@@ -303,7 +328,9 @@ def _steps(run: _Run, train: list[Sample], cancel: CancelToken) -> Iterator[Step
         losses = run.step(images, targets)
         if losses is not None:
             recent.append(losses)
-        if run.iteration % _REPORT_EVERY == 0 and recent:
+        is_evaluated = run.iteration % options.evaluate_every == 0
+        is_last = run.iteration == options.iterations
+        if recent and (run.iteration % _REPORT_EVERY == 0 or is_evaluated or is_last):
             parts = {name: float(np.mean([r[name] for r in recent])) for name in recent[0]}
             pace = (time.monotonic() - started) / (run.iteration - first_iteration)
             yield StepEnded(

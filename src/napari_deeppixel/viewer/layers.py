@@ -249,6 +249,7 @@ class InstanceLayers:
             layer.features = labels_features(sets)
             layer.metadata[METADATA_KEY] = self.metadata
             self._written[name] = read_attributes(layer.features)
+            _forget_history(layer)
 
     # -- boxes --------------------------------------------------------------------------------
 
@@ -370,6 +371,18 @@ class InstanceLayers:
                     state if state != old_state else "",
                 )
         return changed
+
+
+def _forget_history(layer: Labels) -> None:
+    """Empty napari's undo list of a layer that was drawn over.
+
+    An older stroke would otherwise put pixels back that no longer belong there. Switching
+    `editable` off and on is the public way; it also leaves the chosen tool.
+    """
+    mode = layer.mode
+    layer.editable = False
+    layer.editable = True
+    layer.mode = mode
 
 
 def instance_layers_of(image: Image) -> InstanceLayers | None:

@@ -256,7 +256,9 @@ class DetectTab(QWidget):
     def _on_layer_removing(self, event: Any) -> None:
         # napari (0.9, on Mesa) crashes at the repaint after a Shapes layer is removed, unless the
         # canvas was drawn just before
-        if isinstance(self._viewer.layers[event.index], Shapes) and self.isVisible():
+        window = self.window()
+        is_drawn = window is not None and window.isVisible()
+        if is_drawn and isinstance(self._viewer.layers[event.index], Shapes):
             self._viewer.screenshot(canvas_only=True, flash=False)
 
     def _update_images(self) -> None:
@@ -468,4 +470,6 @@ class DetectTab(QWidget):
         view = self.instance_layers
         if view is None or self.run.is_running or self.run.steps.is_running:
             return
+        if view.num_hidden_boxes:
+            self._after_drawing = self._say_how_many
         self.run.steps.run(view.redraw_boxes())

@@ -145,6 +145,27 @@ def read_coco(path: Path | str) -> list[AnnotatedImage]:
         raise AnnotationError(f"{path}: {error}") from error
 
 
+def read_provenance(path: Path | str) -> dict[str, str]:
+    """Return what a COCO file says of itself: ``data`` (its description) and ``licence``.
+
+    Both are empty where the file is silent.
+
+    Raises
+    ------
+    AnnotationError
+        If the file is missing or is no JSON object.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        licences = [entry.get("name", "") for entry in document.get("licenses", [])]
+        return {
+            "data": str(document.get("info", {}).get("description", "")),
+            "licence": ", ".join(name for name in licences if name),
+        }
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise AnnotationError(f"{path}: not a COCO file ({error})") from error
+
+
 def _categories_from_coco(entries: Sequence[dict[str, Any]]) -> CategoryTable:
     return CategoryTable(
         categories=tuple(

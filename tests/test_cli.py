@@ -1,0 +1,623 @@
+"""The command line: real files and the shipped model for each main path, a fake one for numbers."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+from tests.fakes import ThresholdEngine
+
+from napari_deeppixel.batch.inputs import sample_paths
+from napari_deeppixel.cli import main
+from napari_deeppixel.core.category import CategoryTable
+from napari_deeppixel.core.instance import InstanceSet, label_image_to_instances
+from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco, write_coco
+from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
+from napari_deeppixel.engine.base import Prediction, PredictOptions
+
+TABLE = CategoryTable.from_names("object")
+TRUTH = Path(__file__).parent / "data"
+
+
+def square_image(*squares_yx: tuple[int, int], value: int = 204) -> NDArray[np.uint8]:
+    pixels = np.zeros((20, 30), np.uint8)
+    for y, x in squares_yx:
+        pixels[y : y + 3, x : x + 3] = value
+    return pixels
+
+
+def save(path: Path, pixels: NDArray[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def crop_of_a_sample(name: str, side: int = 96) -> NDArray[Any]:
+    path = next(path for path in sample_paths() if path.stem == name)
+    return np.asarray(Image.open(path))[:side, -side:]
+
+
+@pytest.fixture
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> ThresholdEngine:
+    """Put `ThresholdEngine` in the place of every model."""
+    engine = ThresholdEngine()
+    monkeypatch.setattr("napari_deeppixel.cli.segment.load_model", lambda *_, **__: engine)
+    return engine
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def names(folder: Path | str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+# segment -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_table_has_one_row_an_image(capsys: pytest.CaptureFixture[str]) -> None:
+    save(Path("in/one.png"), square_image((2, 3)))
+    save(Path("in/two.png"), square_image((2, 3), (9, 9)))
+    save(Path("in/none.png"), square_image())
+    assert main(["segment", "in", "-o", "out"]) == 0
+    output = capsys.readouterr()
+    rows = [line.split() for line in output.out.splitlines()]
+    assert rows[0] == ["image", "planes", "count", "mean", "score", "mean", "area", "px", "seconds"]
+    assert [row[:5] for row in rows[2:5]] == [
+        ["none.png", "1", "0", "-", "-"],
+        ["one.png", "1", "1", "0.80", "9.0"],
+        ["two.png", "1", "2", "0.80", "9.0"],
+    ]
+    assert "3 objects in 3 images; results in out" in output.out
+    assert output.err == ""
+    assert len(names("out")) == 9
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_json_says_all_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    save(Path("in/one.png"), square_image((2, 3)))
+    Path("in/empty.png").touch()
+    assert main(["segment", "in", "in/none.png", "-o", "out", "--json"]) == 2
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    images = result.pop("images")
+    assert result == {
+        "model": "threshold@0123456789ab",
+        "device": "test device",
+        "score": 0.5,
+        "output": "out",
+        "is_interrupted": False,
+    }
+    assert [image["path"] for image in images] == ["in/empty.png", "in/one.png", "in/none.png"]
+    assert [image["error"] for image in images] == [
+        "in/empty.png: the file is empty",
+        None,
+        "in/none.png: no such file",
+    ]
+    one = images[1]
+    assert one.pop("seconds") >= 0
+    assert one.pop("mean_score") == pytest.approx(0.8)
+    assert one == {
+        "path": "in/one.png",
+        "planes": 1,
+        "count": 1,
+        "mean_area_px": 9.0,
+        "outputs": ["out/one_coco.json", "out/one_labels.tif", "out/one_overlay.png"],
+        "hidden_pixels": 0,
+        "hidden_instances": 0,
+        "error": None,
+        "warnings": [],
+    }
+    assert output.err.splitlines() == [
+        "napari-deeppixel: in/empty.png: the file is empty",
+        "napari-deeppixel: in/none.png: no such file",
+    ]
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_image_without_objects_is_null_in_json_not_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    save(Path("a.png"), square_image())
+    assert main(["segment", "a.png", "--json"]) == 0
+    text = capsys.readouterr().out
+    assert "NaN" not in text
+    assert json.loads(text)["images"][0]["mean_score"] is None
+
+
+def test_options_reach_the_engine(fake_model: ThresholdEngine) -> None:
+    tifffile.imwrite(
+        "a.tif",
+        np.stack([square_image(), square_image((2, 3))]),
+        imagej=True,
+        metadata={"axes": "CYX"},
+    )
+    arguments = "segment a.tif -o out -s 0.3 --max-instances 7 --mask-threshold 0.6 --min-area 4"
+    assert main([*arguments.split(), "--channels", "1", "--format", "labels"]) == 0
+    assert fake_model.calls == [
+        PredictOptions(score=0.3, max_instances=7, mask_threshold=0.6, min_area=4, channels=(1,))
+    ]
+    assert names("out") == ["a_labels.tif"]
+    assert read_label_tiff("out/a_labels.tif").label_images.max() == 1
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_cap_is_told_even_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    save(Path("a.png"), square_image((2, 3), (9, 9)))
+    assert main(["segment", "a.png", "--max-instances", "2", "--quiet"]) == 0
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "a.png: the limit of 2 instances a plane was reached" in output.err
+    assert main(["segment", "a.png", "--max-instances", "2", "--json", "--overwrite"]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["images"][0]["warnings"]
+    assert "the limit of 2 instances" in warning
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_same_names_in_two_folders_are_kept_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    save(Path("day1/a.png"), square_image((2, 3)))
+    save(Path("day2/a.png"), square_image((2, 3), (9, 9)))
+    assert main(["segment", "day1", "day2", "-o", "out", "--format", "labels"]) == 0
+    assert names("out") == ["day1_a_labels.tif", "day2_a_labels.tif"]
+    assert capsys.readouterr().err.count("another image has this name") == 2
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_second_run_replaces_nothing_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
+    save(Path("a.png"), square_image((2, 3)))
+    assert main(["segment", "a.png"]) == 0
+    results = Path("deeppixel-output")
+    before = {path: path.read_bytes() for path in results.iterdir()}
+    capsys.readouterr()
+    assert main(["segment", "a.png"]) == 2
+    assert "a_labels.tif is there already" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in results.iterdir()} == before
+    assert main(["segment", "a.png", "--overwrite"]) == 0
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_results_of_an_earlier_run_are_not_segmented(capsys: pytest.CaptureFixture[str]) -> None:
+    save(Path("in/a.png"), square_image((2, 3)))
+    assert main(["segment", "in", "-o", "in"]) == 0
+    capsys.readouterr()
+    assert main(["segment", "in", "-o", "in", "--overwrite", "--json"]) == 0
+    output = capsys.readouterr()
+    assert [image["path"] for image in json.loads(output.out)["images"]] == ["in/a.png"]
+    assert "left out a_labels.tif, a_overlay.png: results of an earlier run" in output.err
+
+
+def test_hidden_overlap_is_summed_up(
+    monkeypatch: pytest.MonkeyPatch,
+    fake_model: ThresholdEngine,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    predict = fake_model.predict
+
+    def predict_twice(*arguments: Any, **settings: Any) -> list[Prediction]:
+        (prediction,) = predict(*arguments, **settings)
+        found = prediction.candidates
+        both = InstanceSet(
+            image_hw=found.image_hw,
+            masks=found.masks * 2,
+            categories=found.categories,
+            scores=np.array([0.9, 0.8]),
+        )
+        return [Prediction(candidates=both, detection_scores=both.scores, max_instances=1000)]
+
+    monkeypatch.setattr(fake_model, "predict", predict_twice)
+    save(Path("a.png"), square_image((2, 3)))
+    assert main(["segment", "a.png"]) == 0
+    assert (
+        "9 px of overlapping objects are hidden, 1 of them wholly. COCO files keep them."
+        in capsys.readouterr().out
+    )
+
+
+def test_interrupt_keeps_what_is_finished(
+    monkeypatch: pytest.MonkeyPatch,
+    fake_model: ThresholdEngine,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save(Path("in/a.png"), square_image((2, 3)))
+    save(Path("in/b.png"), square_image((2, 3)))
+    predict = fake_model.predict
+
+    def predict_once(planes: Sequence[Any], options: PredictOptions, **settings: Any) -> Any:
+        if fake_model.calls:
+            raise KeyboardInterrupt
+        return predict(planes, options, **settings)
+
+    monkeypatch.setattr(fake_model, "predict", predict_once)
+    assert main(["segment", "in", "-o", "out", "--json"]) == 130
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert result["is_interrupted"]
+    assert [image["path"] for image in result["images"]] == ["in/a.png"]
+    assert names("out") == ["a_coco.json", "a_labels.tif", "a_overlay.png"]
+    assert "interrupted" in output.err
+
+
+def test_interrupt_while_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_deeppixel.cli.segment.load_model", interrupted)
+    save(Path("a.png"), square_image())
+    assert main(["segment", "a.png"]) == 130
+    assert capsys.readouterr().err == "napari-deeppixel: interrupted\n"
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_output_that_is_a_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    save(Path("a.png"), square_image((2, 3)))
+    assert main(["segment", "a.png", "-o", "a.png"]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("napari-deeppixel: no folder can be made at a.png")
+    assert output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+def test_unknown_model_is_one_line(capsys: pytest.CaptureFixture[str], is_json: bool) -> None:
+    save(Path("a.png"), square_image((2, 3)))
+    assert main(["segment", "a.png", "-m", "cells", *(["--json"] if is_json else [])]) == 2
+    output = capsys.readouterr()
+    assert output.err == (
+        "napari-deeppixel: no model 'cells': neither a file nor one of nuclei, coco, coco-v2\n"
+    )
+    assert output.out.startswith('{"error": "no model') if is_json else output.out == ""
+    assert not Path("deeppixel-output").exists()
+
+
+def test_only_bad_arguments_need_no_model(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder").mkdir()
+    assert main(["segment", "folder", "*.png", "--json"]) == 2
+    result = json.loads(capsys.readouterr().out)
+    assert result["model"] is None
+    assert [image["error"] for image in result["images"]] == [
+        "folder: the folder holds no image",
+        "*.png: no image fits this pattern",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("segment", "the following arguments are required: IMAGE"),
+        ("segment a.png --score 2", "'2': must lie in 0 to 1"),
+        ("segment a.png --score much", "'much': must be a number"),
+        ("segment a.png --max-instances 0", "'0': must be 1 or more"),
+        ("segment a.png --min-area 1.5", "'1.5': must be a whole number"),
+        ("segment a.png --channels 0,x", "'0,x': give channels counted from 0"),
+        ("segment a.png --channels=-1", "'-1': give channels counted from 0"),
+        ("segment a.png --format labels,table", "choose among labels, coco, overlay"),
+        ("train data", "the following arguments are required: -o/--output"),
+        ("train data -o run --learning-rate 0", "'0': must be above 0"),
+        ("train data -o run --workers -1", "'-1': must be 0 or more"),
+        ("tile a.png", "invalid choice: 'tile'"),
+    ],
+)
+def test_wrong_command_line_is_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments.split())
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("napari-deeppixel: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert "--help" in error
+
+
+def test_shipped_model_reads_every_kind_of_file(capsys: pytest.CaptureFixture[str]) -> None:
+    grey, colour = crop_of_a_sample("tissue"), crop_of_a_sample("histology")
+    folder = Path("in")
+    save(folder / "grey.png", grey)
+    save(folder / "grey16.png", grey.astype(np.uint16) * 257)
+    save(folder / "photo.jpg", colour)
+    save(folder / "rgba.png", np.dstack([colour, np.full(colour.shape[:2], 255, np.uint8)]))
+    save(folder / "bits.png", grey > grey.mean())
+    Image.fromarray(grey).convert("P").save(folder / "palette.png")
+    imagej = {"imagej": True, "photometric": "minisblack"}
+    tifffile.imwrite(folder / "zt.tif", np.stack([grey] * 2), metadata={"axes": "ZYX"}, **imagej)
+    tifffile.imwrite(folder / "c.tif", np.stack([grey] * 2), metadata={"axes": "CYX"}, **imagej)
+    tifffile.imwrite(folder / "t.ome.tif", np.stack([grey] * 2), metadata={"axes": "TYX"})
+    tifffile.imwrite(folder / "float.tif", grey.astype(np.float32) / 7)
+    (folder / "text.tif").write_text("hello")
+    (folder / "empty.jpg").touch()
+    assert main(["segment", "in", "none.png", "-o", "out", "--json"]) == 2
+    images = json.loads(capsys.readouterr().out)["images"]
+    failed = {Path(image["path"]).name for image in images if image["error"]}
+    assert failed == {"text.tif", "empty.jpg", "none.png"}
+    planes = {Path(i["path"]).name: i["planes"] for i in images if not i["error"]}
+    assert planes == {
+        "grey.png": 1,
+        "grey16.png": 1,
+        "photo.jpg": 1,
+        "rgba.png": 1,
+        "bits.png": 1,
+        "palette.png": 1,
+        "zt.tif": 2,
+        "c.tif": 1,
+        "t.ome.tif": 2,
+        "float.tif": 1,
+    }
+    for image in images:
+        assert all(Path(path).stat().st_size > 0 for path in image["outputs"])
+    assert read_label_tiff("out/t_labels.tif").axes == "tyx"
+    assert read_label_tiff("out/zt_labels.tif").label_images.shape == (2, 96, 96)
+    for annotated in read_coco("out/rgba_coco.json"):
+        assert annotated.file_name == "../in/rgba.png"
+        assert annotated.instances.categories.name_of(1) == "nucleus"
+
+
+# demo --------------------------------------------------------------------------------------------
+
+
+def test_demo_segments_the_samples_with_the_shipped_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["demo", "-o", "out", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["model"].startswith("nuclei@")
+    assert [Path(image["path"]).name for image in result["images"]] == [
+        "fluorescence.png",
+        "tissue.png",
+        "histology.png",
+        "brightfield.png",
+    ]
+    assert [image["error"] for image in result["images"]] == [None] * 4
+    for path in sample_paths():
+        annotated = np.asarray(Image.open(TRUTH / f"{path.stem}_labels.png"))
+        labels = read_label_tiff(f"out/{path.stem}_labels.tif").label_images
+        assert labels.shape == annotated.shape
+        with Image.open(f"out/{path.stem}_overlay.png") as overlay:
+            assert overlay.size == annotated.shape[::-1]
+        (image,) = read_coco(f"out/{path.stem}_coco.json")
+        assert (Path("out") / image.file_name).resolve() == path.resolve()
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_demo_can_be_run_again_and_opens_napari(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["demo"]) == 0
+    assert "results in demo-output" in capsys.readouterr().out
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr("napari_deeppixel.cli.demo.subprocess.run", run)
+    assert main(["demo", "--napari"]) == 3
+    ((python, *module, first, _, _, _),) = commands
+    assert (python, module) == (sys.executable, ["-m", "napari_deeppixel.viewer.open"])
+    assert read_coco(first)[0].file_name.endswith("fluorescence.png")
+
+
+# evaluate ----------------------------------------------------------------------------------------
+
+
+def write_split(folder: Path, images: dict[str, NDArray[Any]], table: CategoryTable) -> None:
+    """Write images and, as truth, what is above half brightness in them."""
+    annotated = []
+    for name, pixels in images.items():
+        save(folder / "images" / name, pixels)
+        grey = pixels if pixels.ndim == 2 else pixels.mean(axis=2)
+        from skimage.measure import label
+
+        truth = label_image_to_instances(label(grey > 127), categories=table)
+        crowds = InstanceSet.empty(truth.image_hw, table)
+        annotated.append(AnnotatedImage(file_name=f"images/{name}", instances=truth, crowds=crowds))
+    write_coco(annotated, folder / "instances.json")
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_evaluation_of_a_perfect_model_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    colour = np.dstack([square_image((2, 3))] * 3)
+    # a blue ground
+    colour[..., 2] = np.maximum(colour[..., 2], 60)
+    images = {"a.png": square_image((2, 3), (9, 9)), "b.png": colour}
+    write_split(Path("val"), images, TABLE)
+    assert main(["evaluate", "val", "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["groups"]
+    assert [group["name"] for group in groups] == [
+        "all",
+        "colour, lighter objects",
+        "grey, lighter objects",
+    ]
+    assert [group["num_objects"] for group in groups] == [3, 1, 2]
+    for group in groups:
+        assert [group[name] for name in ("ap", "ap50", "ap75")] == pytest.approx([1, 1, 1])
+        assert group["count_error"] == 0
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_evaluation_counts_what_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    write_split(Path("val"), {"a.png": square_image((2, 3), (9, 9), (9, 20))}, TABLE)
+    # two of the three fade
+    save(Path("val/images/a.png"), square_image((2, 3)))
+    assert main(["evaluate", "val"]) == 0
+    header, _, row, *_ = capsys.readouterr().out.splitlines()
+    assert header.split()[-6:] == ["AP", "AP50", "AP75", "count", "off", "by"]
+    # one of three found: precision is 1 up to a recall of 1/3, at 34 of COCO's 101 points
+    assert row.split() == ["all", "1", "3", "0.337", "0.337", "0.337", "2.0"]
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_evaluation_needs_the_same_categories(capsys: pytest.CaptureFixture[str]) -> None:
+    write_split(Path("val"), {"a.png": square_image((2, 3))}, CategoryTable.from_names("cat"))
+    assert main(["evaluate", "val"]) == 2
+    assert "category 1 cat is not the model's (1 object)" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_evaluation_of_a_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "val"]) == 2
+    assert capsys.readouterr().err == "napari-deeppixel: val/instances.json: no such file\n"
+
+
+# train -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dataset(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write two small splits of squares."""
+    # set, so that a run in this process leaves them as they are
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "2"))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    pixels = np.zeros((64, 80), np.uint8)
+    for y, x in ((5, 5), (30, 40), (10, 60)):
+        pixels[y : y + 12, x : x + 14] = 200
+    for split in ("train", "val"):
+        write_split(Path("data") / split, {"a.png": pixels, "b.png": pixels.T.copy()}, TABLE)
+    return Path("data")
+
+
+def test_training_writes_weights_that_can_be_used(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", str(dataset), "-o", "run", "--batch-size", "1", "--workers", "0"]
+    assert main([*arguments, "--iterations", "10", "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["step", "evaluated", "ended"]
+    assert (events[0]["iteration"], events[0]["iterations"]) == (10, 10)
+    assert events[1]["figures"]["num_objects"] == 6
+    assert events[2]["weights"] == "run/best.safetensors"
+
+    # a run is not started anew over another one
+    assert main(arguments) == 2
+    assert "run holds a run already: add --resume" in capsys.readouterr().err
+    assert main([*arguments, "--iterations", "20", "--resume"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 images to learn from, 2 to choose by; on ")
+    assert "step 20 of 20   loss " in out
+    assert "step 20: AP " in out
+    assert "step 20: weights are in run" in out
+
+    assert main(["evaluate", "data/val", "-m", "run/best.safetensors", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["model"].startswith("run@")
+    assert result["groups"][0]["num_images"] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("dataset")
+def test_signal_ends_training_with_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    told: list[Any] = []
+
+    def tell(event: Any) -> None:
+        if not told:
+            signal.raise_signal(number)
+        told.append(event)
+
+    monkeypatch.setattr("napari_deeppixel.cli.train._tell_json", tell)
+    arguments = "train data -o run --iterations 500 --batch-size 1 --workers 0 --json"
+    assert main(arguments.split()) == 0
+    output = capsys.readouterr()
+    assert [json.loads(line) for line in output.out.splitlines()] == [{"event": "stopped"}]
+    assert "finishing this step and saving" in output.err
+    assert "go on with: napari-deeppixel train data -o run --resume" in output.err
+    assert {"last.pt", "best.safetensors"} <= {*names("run")}
+    assert told[0].iteration == 10
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_training_without_a_dataset_is_one_line(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "nowhere", "-o", "run"]) == 2
+    assert "nowhere: no train/instances.json" in capsys.readouterr().err
+    shutil.rmtree(dataset / "val")
+    assert main(["train", "data", "-o", "run"]) == 2
+    assert "data: no val/instances.json" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_nothing_to_resume_is_one_line(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(dataset), "-o", "run", "--resume"]) == 2
+    assert "run: no last.pt to go on from" in capsys.readouterr().err
+
+
+def test_threads_are_set_before_torch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_deeppixel.cli.train import _prepare_threads
+
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    _prepare_threads()
+    assert int(os.environ["OMP_NUM_THREADS"]) >= 1
+    # what the person chose stays
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_numbers_in_the_help_are_those_of_training(capsys: pytest.CaptureFixture[str]) -> None:
+    from napari_deeppixel.training.fit import FitOptions
+
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    options = FitOptions()
+    assert f"steps in all; default: {options.iterations} " in text
+    assert f"crops a step; default: {options.batch_size} " in text
+    assert f"--learning-rate LR default: {options.learning_rate} " in text
+    assert f"same crops; default: {options.seed} " in text
+    assert f"prepare crops; default: {options.workers} " in text
+    assert "OMP_WAIT_POLICY=PASSIVE" in text
+
+
+# the program itself ------------------------------------------------------------------------------
+
+
+def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "napari_deeppixel.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_program_segments_a_file_and_names_the_bad_one() -> None:
+    save(Path("a.png"), crop_of_a_sample("fluorescence", 64))
+    done = run_program("segment", "a.png", "none.png", "-o", "out")
+    assert done.returncode == 2
+    assert done.stderr == "napari-deeppixel: none.png: no such file\n"
+    assert done.stdout.splitlines()[2].split()[:2] == ["a.png", "1"]
+    assert names("out") == ["a_coco.json", "a_labels.tif", "a_overlay.png"]
+
+
+def test_help_needs_no_torch() -> None:
+    probe = (
+        "import sys\n"
+        "from napari_deeppixel.cli import main\n"
+        "try:\n"
+        "    main(['segment', '--help'])\n"
+        "finally:\n"
+        "    assert not {'torch', 'skimage', 'tifffile'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "NAME_labels.tif" in done.stdout
