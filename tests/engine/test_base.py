@@ -8,7 +8,7 @@ import pytest
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.engine.base import PredictOptions, Prediction
+from napari_deeppixel.engine.base import Prediction, PredictOptions
 
 
 def prediction(*, max_instances: int = 10) -> Prediction:

@@ -3,11 +3,10 @@
 import hashlib
 import socket
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.engine.file_server import FileServer
 
 from napari_deeppixel.core.errors import RunCancelled, WeightsError
 from napari_deeppixel.core.progress import CancelToken, Progress
@@ -16,59 +15,6 @@ from napari_deeppixel.engine.download import cached_path, fetch
 # more than one chunk of 256 KiB
 CONTENT = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-
-
-class FileServer:
-    """A server with one answer for each path."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, bytes] = {}
-        self.claimed_length: int | None = None
-        self.requests = 0
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
-                server.requests += 1
-                body = server.content.get(self.path)
-                if body is None:
-                    self.send_error(404)
-                    return
-                self.send_response(200)
-                length = len(body) if server.claimed_length is None else server.claimed_length
-                if length >= 0:
-                    self.send_header("Content-Length", str(length))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-@pytest.fixture
-def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and no proxy between us and the server."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setenv("no_proxy", "*")
-    return tmp_path / "torch"
-
-
-@pytest.fixture
-def server(torch_home: Path) -> Iterator[FileServer]:
-    assert not torch_home.exists()
-    server = FileServer()
-    yield server
-    server.stop()
 
 
 def files_in(folder: Path) -> list[str]:
@@ -174,9 +120,7 @@ def test_an_answer_that_is_no_http_is_a_weights_error(torch_home: Path) -> None:
     assert files_in(torch_home) == []
 
 
-def test_cancel_stops_the_download_and_nothing_stays(
-    server: FileServer, torch_home: Path
-) -> None:
+def test_cancel_stops_the_download_and_nothing_stays(server: FileServer, torch_home: Path) -> None:
     server.content["/model.pth"] = CONTENT
     cancel = CancelToken()
     steps: list[Progress] = []

@@ -7,14 +7,14 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+from tests.engine.networks import noise, slim_engine
+from tests.fakes import ThresholdEngine
 
 from napari_deeppixel.core.errors import ImageError, RunCancelled
 from napari_deeppixel.core.image import ImageArray, as_image_array
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import InstanceCapWarning, PredictOptions
 from napari_deeppixel.engine.planes import predict_planes, segment
-from tests.engine.networks import noise, slim_engine
-from tests.fakes import ThresholdEngine
 
 
 def spots(*scores: int, image_hw: tuple[int, int] = (6, 12)) -> np.ndarray:
@@ -149,9 +149,7 @@ def test_progress_grows_over_all_planes_and_names_the_plane() -> None:
     steps: list[Progress] = []
     stack = as_image_array(np.stack([spots(255)] * 2))
     list(
-        predict_planes(
-            stack, ThresholdEngine(steps=4), PredictOptions(), on_progress=steps.append
-        )
+        predict_planes(stack, ThresholdEngine(steps=4), PredictOptions(), on_progress=steps.append)
     )
     assert [step.fraction for step in steps] == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875]
     assert steps[0].message == "plane 1 of 2"

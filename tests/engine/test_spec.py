@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.strategies import category_tables
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import WeightsError
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.engine.spec import SPEC_VERSION, ModelSpec, slim_spec
-from tests.core.strategies import category_tables
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 json_values = st.recursive(
@@ -38,9 +38,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     return ModelSpec(
         name=draw(st.text(max_size=6)),
         architecture=draw(
-            st.sampled_from(
-                ["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "maskrcnn_slim"]
-            )
+            st.sampled_from(["maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2", "maskrcnn_slim"])
         ),
         categories=draw(category_tables()),
         description=draw(st.text(max_size=6)),
@@ -86,7 +84,7 @@ def test_a_spec_says_its_version_and_every_field() -> None:
 
 def test_a_later_version_is_refused_with_what_to_do() -> None:
     text = json.dumps({"spec_version": SPEC_VERSION + 1, "something": "new"})
-    with pytest.raises(WeightsError, match="has version 2, .* up to 1: update napari-deeppixel"):
+    with pytest.raises(WeightsError, match=r"has version 2, .* up to 1: update napari-deeppixel"):
         ModelSpec.from_json(text)
 
 

@@ -4,11 +4,11 @@ import threading
 
 import numpy as np
 import pytest
+from tests.fakes import ThresholdEngine
 
 from napari_deeppixel.core.errors import ImageError, RunCancelled
 from napari_deeppixel.core.progress import CancelToken
 from napari_deeppixel.engine.base import Engine, PredictOptions
-from tests.fakes import ThresholdEngine
 
 
 def plane() -> np.ndarray:

@@ -31,9 +31,7 @@ print(json.dumps({
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has RTLD_DEEPBIND and this fault")
 def test_triton_is_loaded_under_deepbind_and_the_flags_are_as_before() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["unchanged"]
     assert (seen["torch"], seen["torchvision"]) == ("torch", "torchvision")

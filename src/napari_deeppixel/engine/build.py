@@ -84,7 +84,23 @@ def build_model(spec: ModelSpec) -> Any:
             f"{', '.join(get_args(Architecture))}"
         )
     model.transform = CropTransform(spec)
+    for pool in (model.roi_heads.box_roi_pool, model.roi_heads.mask_roi_pool):
+        _settle_strides(pool)
     return model
+
+
+def _settle_strides(pool: Any) -> None:
+    """Make a RoI pooling learn the strides of its levels (4, 8, 16, …) from a well-sized image.
+
+    torchvision takes them from the height of the first image without its padding, and keeps them:
+    after a first image of 40 rows (padded to 64), all later ones were pooled at half their place.
+    """
+    side = 256
+    features = {
+        name: torch.zeros(1, 1, side >> level, side >> level)
+        for level, name in enumerate(pool.featmap_names, start=2)
+    }
+    pool(features, [torch.tensor([[0.0, 0.0, side, side]])], [(side, side)])
 
 
 def _build_resnet50(spec: ModelSpec, common: dict[str, Any]) -> Any:

@@ -121,7 +121,7 @@ def _recolour(image: Any, augmentation: Augmentation, rng: np.random.Generator) 
         sigma = float(rng.uniform(0.4, 1.3))
         image = torchvision.transforms.v2.functional.gaussian_blur(image, [7, 7], [sigma, sigma])
     if rng.random() < 0.3:
-        deviation = float(rng.uniform(0.01, augmentation.noise))
+        deviation = float(rng.uniform(min(0.01, augmentation.noise), augmentation.noise))
         noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
         image = image + deviation * torch.from_numpy(noise)
     return image.contiguous()

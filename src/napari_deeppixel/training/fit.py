@@ -205,8 +205,11 @@ class _Run:
             "spec": self.spec.to_json(),
         }
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        try:
+            torch.save(state, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
@@ -259,12 +262,17 @@ def fit(
     Raises
     ------
     AnnotationError
-        If the samples' categories are not the network's.
+        If the samples' categories are not the network's, or there is nothing to learn from or to
+        choose by.
     """
     options = options or FitOptions()
     cancel = cancel or CancelToken()
     if any(sample.instances.categories != spec.categories for sample in (*train, *val)):
         raise AnnotationError("the categories of the images are not those of the model")
+    if not train or not val:
+        raise AnnotationError(
+            f"training needs images to learn from and to choose by, got {len(train)} and {len(val)}"
+        )
     run_dir.mkdir(parents=True, exist_ok=True)
     run = _Run(spec, options, device)
     last, best = run_dir / "last.pt", run_dir / "best.safetensors"
@@ -278,7 +286,8 @@ def fit(
         is_last = run.iteration >= options.iterations
         if run.iteration % options.evaluate_every == 0 or is_last:
             figures = evaluate_weights(run.averaged.module, spec, val, device=device)
-            is_best = figures.ap > run.best
+            # without an object to find, the AP is NaN and the latest weights are the best
+            is_best = not figures.ap <= run.best
             if is_best or not best.exists():
                 run.best = figures.ap
                 save_weights(run.averaged.module, _with_figures(run, figures), best)
@@ -316,6 +325,8 @@ def _steps(run: _Run, train: list[Sample], cancel: CancelToken) -> Iterator[Step
         num_workers=options.workers,
         collate_fn=list,
         worker_init_fn=_ignore_interrupts,
+        # of its own: it would draw from the one that picks proposals, which a resumed run restores
+        generator=torch.Generator(),
         prefetch_factor=3 if options.workers else None,
     )
     recent: list[dict[str, float]] = []

@@ -62,7 +62,8 @@ def read_split(folder: Path, normalization: Normalization) -> list[Sample]:
         path = folder / image.file_name
         try:
             pixels = as_image_array(iio.imread(path), name=path.name).plane()
-        except (OSError, ValueError) as error:
+        # a damaged PNG ends in SyntaxError, a TIFF in ZeroDivisionError, TiffFileError and more
+        except Exception as error:
             raise AnnotationError(f"{path}: image cannot be read ({error})") from error
         if pixels.shape[:2] != image.instances.image_hw:
             raise AnnotationError(

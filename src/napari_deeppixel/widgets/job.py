@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from napari_deeppixel.core.image import ImageArray
@@ -85,7 +86,7 @@ class EngineShelf:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._key: tuple[str, str] | None = None
+        self._key: tuple[str, str, int] | None = None
         self._engine: Any = None
 
     def engine(
@@ -95,12 +96,15 @@ class EngineShelf:
         # imported here: torch takes seconds, and this runs in a thread
         from napari_deeppixel.engine.weights import load_model
 
+        path = Path(model)
+        # a file that was written anew is another model
+        key = (model, device, path.stat().st_mtime_ns if path.is_file() else 0)
         with self._lock:
-            if self._key != (model, device):
+            if self._key != key:
                 report(Progress(fraction=0.0, message="loading the model"))
                 self._key, self._engine = None, None
                 self._engine = load_model(model, device=device, cancel=cancel, on_progress=report)
-                self._key = (model, device)
+                self._key = key
             return self._engine
 
 
