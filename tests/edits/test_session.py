@@ -164,3 +164,48 @@ def test_categories_of_a_second_model_are_added_by_name() -> None:
     )
     names = [session.categories.name_of(i) for i in session.visible(()).category_ids]
     assert names == ["nucleus", "cat", "nucleus"]
+
+
+def test_new_label_with_the_number_of_a_hidden_instance_gets_its_own() -> None:
+    session = session_with(found(square(0, 0), square(3, 4), scores=[0.9, 0.6]))
+    assert session.visible(()).handles.tolist() == [1, 2]
+    session.set_visibility(score=0.8, min_area=1)
+    drawn = session.visible(())
+    label_image = drawn.label_image()
+    label_image[5, 0] = 2  # what napari's "new label" offers
+    session.take_label_edits((), drawn, label_image)
+    session.set_visibility(score=0.5, min_area=1)
+    shown = session.visible(())
+    assert sorted(shown.handles.tolist()) == [1, 2, 3]
+    assert shown.states[shown.handles.tolist().index(3)] is InstanceState.DRAWN
+
+
+def test_number_of_another_plane_painted_here_is_a_new_instance() -> None:
+    session = AnnotationSession(HW, NUCLEUS)
+    for index in ((0,), (1,)):
+        session.add_predictions(index, found(square(0, 0)))
+        session.visible(index)
+    drawn = session.visible((1,))
+    label_image = drawn.label_image()
+    label_image[5, 7] = 1
+    session.take_label_edits((1,), drawn, label_image)
+    assert session.visible((0,)).handles.tolist() == [1]
+    assert session.visible((1,)).handles.tolist() == [2, 3]
+
+
+def test_region_run_does_not_double_an_object_that_its_edge_cuts() -> None:
+    whole = square(0, 2)
+    session = session_with(found(whole))
+    part = CroppedMask(pixels=np.ones((3, 2), np.bool_), y=0, x=2)
+    replaced = session.add_predictions((), found(part), region_xyxy=(0, 0, 4, 6))
+    assert replaced.held_back == 1
+    assert [mask.box_xyxy for mask in session.visible(()).masks] == [whole.box_xyxy]
+
+
+def test_adopted_instances_keep_state_and_uuid() -> None:
+    first = session_with(found(square(0, 0)))
+    first.take_attributes((), {1: ("", "accepted")})
+    second = AnnotationSession(HW, NUCLEUS)
+    second.adopt((), first.plane(()))
+    assert second.visible(()).uuids == first.visible(()).uuids
+    assert second.visible(()).states == (InstanceState.ACCEPTED,)

@@ -110,10 +110,34 @@ def test_nan_pixels_are_taken_for_dark_ones(engine: MaskRCNNEngine) -> None:
     assert_same_findings(found[0].candidates, found[1].candidates)
 
 
-@pytest.mark.parametrize("pixels", [np.full((20, 30, 1), np.nan, np.float32), np.zeros((9, 9, 3))])
-def test_an_image_without_contrast_is_predicted(engine: MaskRCNNEngine, pixels: np.ndarray) -> None:
+BLANK = [np.full((20, 30, 1), np.nan, np.float32), np.zeros((9, 9, 3)), np.full((1, 1, 1), 7)]
+
+
+@pytest.mark.parametrize("pixels", BLANK)
+def test_an_image_without_contrast_holds_no_instance(
+    engine: MaskRCNNEngine, pixels: np.ndarray
+) -> None:
     (prediction,) = engine.predict([pixels], FEW)
+    assert len(prediction.candidates) == prediction.detection_scores.size == 0
+    assert prediction.candidates.image_hw == pixels.shape[:2]
+    assert not prediction.is_capped(0.0)
+
+
+@pytest.mark.parametrize("pixels", BLANK)
+def test_with_limits_of_its_own_an_image_without_contrast_is_looked_at(
+    engine: MaskRCNNEngine, pixels: np.ndarray
+) -> None:
+    options = replace(FEW, normalization=Normalization(mode="range", low=0, high=255))
+    (prediction,) = engine.predict([pixels], options)
     assert np.isfinite(prediction.detection_scores).all()
+
+
+def test_blank_planes_between_others_keep_their_place(engine: MaskRCNNEngine) -> None:
+    blank, cells = np.zeros((40, 56, 1), np.uint8), noise(40, 56)
+    found = engine.predict([blank, cells, blank], FEW)
+    (alone,) = engine.predict([cells], FEW)
+    assert [len(prediction.candidates) for prediction in found[::2]] == [0, 0]
+    assert_same_findings(found[1].candidates, alone.candidates)
 
 
 def test_the_image_stays_as_it_is(engine: MaskRCNNEngine) -> None:

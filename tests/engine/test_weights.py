@@ -269,7 +269,15 @@ def test_a_description_with_another_number_of_categories_is_refused(
     assert len(message) < 1000
 
 
-def test_a_description_of_another_network_is_refused(saved: Path, tmp_path: Path) -> None:
+def test_weights_of_another_network_than_the_description_are_refused(
+    saved: Path, tmp_path: Path
+) -> None:
+    other = ModelSpec(name="x", architecture="maskrcnn_resnet50_fpn", categories=GAPPY)
+    path = rewritten(saved, tmp_path / "a.safetensors", **{SPEC_KEY: other.to_json()})
+    assert "do not fit maskrcnn_resnet50_fpn with 3 categories" in refusal_of(path)
+
+
+def test_a_description_of_an_unknown_network_is_refused(saved: Path, tmp_path: Path) -> None:
     unknown = json.loads(gappy_spec().to_json()) | {"architecture": "yolo"}
     path = rewritten(saved, tmp_path / "a.safetensors", **{SPEC_KEY: json.dumps(unknown)})
     assert "unknown architecture 'yolo': update napari-deeppixel" in refusal_of(path)

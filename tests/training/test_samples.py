@@ -24,7 +24,6 @@ from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.training.samples import (
-    batches,
     common_categories,
     pack_label_planes,
     read_split,
@@ -181,8 +180,3 @@ def test_categories_must_be_the_same_in_all_images() -> None:
         common_categories([cells, dogs])
     with pytest.raises(AnnotationError, match="0 different category tables"):
         common_categories([])
-
-
-def test_batches_hold_every_index_once() -> None:
-    assert [batch.tolist() for batch in batches([5, 6, 7, 8, 9], 2)] == [[5, 6], [7, 8], [9]]
-    assert list(batches([], 2)) == []

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from napari.components import ViewerModel
 
 from napari_deeppixel.core.category import CategoryTable
@@ -99,3 +100,46 @@ def test_samples_are_real_images() -> None:
         assert settings["name"] == name
         assert min(pixels.shape[:2] if name != "stack" else pixels.shape[1:]) >= 128
         assert pixels.std() > 1
+
+
+def test_duplicated_layer_is_saved_as_it_is(tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    overlapping_view(viewer)
+    data, meta, _ = viewer.layers["cells instances"].as_layer_data_tuple()
+    copy = np.zeros_like(data)
+    copy[0, 5, 5] = 1
+    path = str(tmp_path / "copy.json")
+    write_coco_layer(path, copy, meta)
+    first, second = read_coco(path)
+    assert first.instances.areas.tolist() == [1]
+    assert len(second.instances) == 0
+
+
+def test_opened_file_saved_again_keeps_categories_and_scores(tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    overlapping_view(viewer)
+    data, meta, _ = viewer.layers["cells instances"].as_layer_data_tuple()
+    first, again = str(tmp_path / "first.json"), str(tmp_path / "again.json")
+    write_coco_layer(first, data, meta)
+    read = get_reader(first)
+    assert read is not None
+    (labels, settings, _), _ = read(first)
+    write_coco_layer(again, labels, settings)
+    saved = read_coco(again)[1].instances
+    assert saved.categories.categories[0].name == "nucleus"
+    assert saved.scores.tolist() == [0.9, 0.6]
+
+
+def test_image_with_channels_opens_as_a_layer_each(tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    overlapping_view(viewer)
+    data, meta, _ = viewer.layers["cells instances"].as_layer_data_tuple()
+    path = str(tmp_path / "cells.json")
+    write_coco_layer(path, data, meta)
+    tifffile.imwrite(
+        tmp_path / "cells.png", np.zeros((2, 2, 10, 12), np.uint8), metadata={"axes": "ZCYX"}
+    )
+    read = get_reader(path)
+    assert read is not None
+    (pixels, settings, kind), *_ = read(path)
+    assert (kind, settings["channel_axis"], pixels.shape) == ("image", 1, (2, 2, 10, 12))

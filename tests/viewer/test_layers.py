@@ -86,7 +86,7 @@ def test_features_have_a_dense_row_for_each_handle() -> None:
     table = viewer.layers["cells instances"].features
     assert list(table.columns) == ["handle", "category", "score", "area", "state", "source"]
     assert table["handle"].tolist() == [0, 1, 2, 3]
-    assert table["category"].tolist() == ["", "nucleus", "debris", "nucleus"]
+    assert table["category"].tolist() == [None, "nucleus", "debris", "nucleus"]
     assert table["score"].tolist()[1:] == [0.75] * 3
     assert table["area"].tolist() == [0, 6, 6, 6]
     boxes = viewer.layers["cells boxes"]
@@ -228,3 +228,33 @@ def test_undo_after_a_redraw_puts_no_old_pixels_back() -> None:
     labels.undo()
     assert np.array_equal(labels.data, before)
     assert labels.mode == "paint"
+
+
+def test_paint_on_a_layer_that_is_then_deleted_is_kept() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros(HW), name="cells")
+    view = shown(viewer, image, {(): found(2)})
+    viewer.layers["cells instances"].data[30, 30] = 1
+    viewer.layers.remove("cells instances")
+    redraw(view)
+    assert viewer.layers["cells instances"].data[30, 30] == 1
+
+
+def test_layers_follow_an_image_that_was_scaled() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros(HW), name="cells")
+    view = shown(viewer, image, {(): found(2)})
+    image.scale = (2, 3)
+    redraw(view)
+    assert viewer.layers["cells instances"].scale.tolist() == [2, 3]
+    assert viewer.layers["cells boxes"].scale.tolist() == [2, 3]
+
+
+def test_captions_name_category_and_score_or_that_a_person_drew_it() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros(HW), name="cells")
+    view = shown(viewer, image, {(): found(1)})
+    viewer.layers["cells instances"].data[30, 30] = 7
+    redraw(view)
+    captions = viewer.layers["cells boxes"].features["caption"].tolist()
+    assert captions == ["nucleus 0.90", "nucleus (drawn)"]

@@ -17,6 +17,7 @@ from napari_deeppixel.viewer.layers import instance_layers_of
 from napari_deeppixel.widgets.dock import DeepPixelWidget
 
 TIMEOUT_MS = 90_000
+MODEL = resources.files("napari_deeppixel") / "models" / "nuclei.safetensors"
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_score_slider_hides_and_brings_back_without_the_network(
     )
 
     find(tab, "detect.score").setValue(min(middle + 0.005, 1.0))
-    qtbot.waitUntil(lambda: 0 <= len(boxes.data) < count, timeout=5000)
+    qtbot.waitUntil(lambda: 0 < len(boxes.data) < count, timeout=5000)
     qtbot.waitUntil(lambda: not tab.run.steps.is_running, timeout=5000)
     assert (boxes.features["score"] >= middle).all()
     find(tab, "detect.score").setValue(0.4)
@@ -255,16 +256,16 @@ def test_closing_in_mid_run_leaves_nothing_behind(
     qtbot.wait(200)
 
 
-def test_missing_weights_file_ends_in_a_clear_message(
+def test_truncated_weights_end_in_a_clear_message(
     window: Any, qtbot: Any, nuclei: np.ndarray, tmp_path: Any
 ) -> None:
     viewer, tab = window
     viewer.add_image(nuclei, name="cells")
-    damaged = tmp_path / "model.safetensors"
-    damaged.write_text("no weights")
+    damaged = tmp_path / "model.pth"
+    damaged.write_bytes(b"PK no weights")
     tab.add_model_file(str(damaged))
     run(qtbot, tab)
-    assert "model.safetensors" in find(tab, "detect.status").text()
+    assert "model.pth" in find(tab, "detect.status").text()
     assert find(tab, "detect.run").isEnabled()
     assert [layer.name for layer in viewer.layers] == ["cells"]
 
@@ -308,3 +309,58 @@ def test_first_run_after_the_window_is_open_does_not_crash() -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "instances in" in done.stdout
+
+
+def test_slider_moved_during_a_run_counts_when_it_ends(
+    window: Any, qtbot: Any, nuclei: np.ndarray
+) -> None:
+    viewer, tab = window
+    viewer.add_image(nuclei, name="cells")
+    find(tab, "detect.run").click()
+    find(tab, "detect.score").setValue(0.9)
+    wait_for_run(qtbot, tab)
+    session = instance_layers_of(viewer.layers["cells"]).session
+    qtbot.waitUntil(lambda: session.score == 0.9, timeout=5000)
+    qtbot.waitUntil(lambda: not tab.run.steps.is_running, timeout=5000)
+    assert (viewer.layers["cells boxes"].features["score"] >= 0.9).all()
+
+
+def test_choosing_a_channel_axis_keeps_what_a_person_drew(
+    window: Any, qtbot: Any, nuclei: np.ndarray
+) -> None:
+    viewer, tab = window
+    viewer.add_image(np.stack([nuclei, nuclei]), name="two")
+    run(qtbot, tab)
+    viewer.layers["two instances"].data[0, :3, :3] = 500
+    find(tab, "detect.channel_axis").setCurrentText("axis 0 (z, 2)")
+    run(qtbot, tab)
+    assert [layer.name for layer in viewer.layers] == ["two", "two instances", "two boxes"]
+    states = instance_layers_of(viewer.layers["two"]).session.visible(()).states
+    assert states.count(InstanceState.DRAWN) == 1
+    assert viewer.layers["two instances"].data[0, 1, 1] > 0
+
+
+def test_garbage_file_is_refused_when_it_is_chosen_with_its_name(
+    window: Any, nuclei: np.ndarray, tmp_path: Any
+) -> None:
+    viewer, tab = window
+    viewer.add_image(nuclei, name="cells")
+    damaged = tmp_path / "model.safetensors"
+    damaged.write_text("no weights")
+    tab.add_model_file(str(damaged))
+    assert "model.safetensors" in find(tab, "detect.model_error").text()
+    assert not find(tab, "detect.run").isEnabled()
+    tab.add_model_file(str(MODEL))
+    assert find(tab, "detect.run").isEnabled()
+    assert find(tab, "detect.score").value() == 0.4
+    assert find(tab, "detect.box_nms").value() == 0.4
+
+
+def test_view_of_rolled_axes_is_refused_with_a_reason(window: Any, nuclei: np.ndarray) -> None:
+    viewer, tab = window
+    viewer.add_image(np.stack([nuclei] * 3), name="stack")
+    find(tab, "detect.scope").setCurrentText("View")
+    viewer.dims.order = (1, 0, 2)
+    find(tab, "detect.run").click()
+    assert not tab.run.is_running
+    assert "roll the axes back" in find(tab, "detect.status").text()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.category import CategoryTable
-from napari_deeppixel.core.geometry import boxes_touch_region, centres_in_region
+from napari_deeppixel.core.geometry import boxes_touch_region
 from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
 from napari_deeppixel.edits.diff import label_edits
 
@@ -16,6 +16,8 @@ PlaneIndex = tuple[int, ...]
 
 # two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
 _SAME_OBJECT_IOU = 0.5
+# of the smaller mask, where the edge of a view may have cut it
+_SAME_OBJECT_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class AnnotationSession:
         self._planes: dict[PlaneIndex, InstanceSet] = {}
         self._visible: dict[PlaneIndex, InstanceSet] = {}
         self._handles: dict[str, int] = {}
+        self._uuids: dict[int, str] = {}
         self._max_handle = 0
 
     @property
@@ -104,8 +107,13 @@ class AnnotationSession:
         # a hidden candidate gets its handle when it is first shown, so that they stay small
         if uuid not in self._handles:
             self._max_handle += 1
-            self._handles[uuid] = self._max_handle
+            self._set_handle(uuid, self._max_handle)
         return self._handles[uuid]
+
+    def _set_handle(self, uuid: str, handle: int) -> None:
+        self._handles[uuid] = handle
+        self._uuids[handle] = uuid
+        self._max_handle = max(self._max_handle, handle)
 
     def add_predictions(
         self,
@@ -123,25 +131,50 @@ class AnnotationSession:
         predictions
             All candidates, also those below the score.
         region_xyxy
-            The part that the model saw: unreviewed instances with their centre elsewhere stay.
+            The part that the model saw: unreviewed instances that do not lie wholly inside stay,
+            and predictions of a part of one are left out.
         """
         self._join_categories(predictions.categories)
         _, new_ids = self.categories.joined_with(predictions.categories)
         predictions = predictions.recategorised(self.categories, new_ids)
         present = self.plane(index)
         is_kept = np.array([s is not InstanceState.UNREVIEWED for s in present.states], np.bool_)
+        kept, staying = present.select(is_kept), present.select(is_kept)
         if region_xyxy is not None:
-            stays = is_kept | ~centres_in_region(present.boxes_xyxy, region_xyxy)
-        else:
-            stays = is_kept
-        kept = present.select(is_kept)
-        fresh = np.array([not _is_among(p, kept) for p in predictions], np.bool_)
+            # an object that the region cuts is known better from the run that saw it whole
+            staying = present.select(is_kept | ~self._lie_inside(present, region_xyxy))
+        share = None if region_xyxy is None else _SAME_OBJECT_SHARE
+        fresh = np.array(
+            [not _is_among(p, kept) and not _is_among(p, staying, share) for p in predictions],
+            np.bool_,
+        )
         accepted = predictions.select(fresh)
-        staying = present.select(stays)
         joined = replace(accepted, handles=accepted.handles + int(staying.handles.max(initial=0)))
         self._planes[index] = InstanceSet.concatenate([staying, joined])
         self._visible.pop(index, None)
-        return Replaced(kept=len(kept), held_back=len(predictions) - len(accepted))
+        reviewed = sum(state is not InstanceState.REJECTED for state in kept.states)
+        return Replaced(kept=reviewed, held_back=len(predictions) - len(accepted))
+
+    def _lie_inside(
+        self, instances: InstanceSet, region_xyxy: tuple[int, int, int, int]
+    ) -> NDArray[np.bool_]:
+        """Return which instances (N,) the edge of a region inside the image does not touch."""
+        height, width = self.image_hw
+        x1, y1, x2, y2 = region_xyxy
+        boxes = instances.boxes_xyxy
+        inside: NDArray[np.bool_] = (
+            (boxes[:, 0] >= x1 + (x1 > 0))
+            & (boxes[:, 1] >= y1 + (y1 > 0))
+            & (boxes[:, 2] <= x2 - (x2 < width))
+            & (boxes[:, 3] <= y2 - (y2 < height))
+        )
+        return inside
+
+    def adopt(self, index: PlaneIndex, instances: InstanceSet) -> None:
+        """Add instances of another session of the same planes, with their states and uuids."""
+        self._join_categories(instances.categories)
+        _, new_ids = self.categories.joined_with(instances.categories)
+        self._store(index, instances.recategorised(self.categories, new_ids))
 
     def _join_categories(self, categories: CategoryTable) -> None:
         table, _ = self.categories.joined_with(categories)
@@ -172,8 +205,10 @@ class AnnotationSession:
         first_id = self.categories.categories[0].id
         edited = label_edits(drawn, label_image, drawn_category_id=first_id)
         for instance in edited:
-            self._handles[instance.uuid] = instance.handle
-            self._max_handle = max(self._max_handle, instance.handle)
+            # a number that a hidden instance or one on another plane has already stays theirs: the
+            # drawn instance gets a new one, and shows it when the plane is drawn again
+            if self._uuids.get(instance.handle, instance.uuid) == instance.uuid:
+                self._set_handle(instance.uuid, instance.handle)
         if edited:
             self._store(index, edited)
         return bool(edited)
@@ -216,6 +251,12 @@ class AnnotationSession:
         self._visible.pop(index, None)
 
 
-def _is_among(prediction: Instance, kept: InstanceSet) -> bool:
+def _is_among(prediction: Instance, kept: InstanceSet, share: float | None = None) -> bool:
+    """Whether a prediction shows one of some instances, or that share of one."""
     near = np.flatnonzero(boxes_touch_region(kept.boxes_xyxy, prediction.box_xyxy))
-    return any(prediction.mask.iou(kept.masks[i]) >= _SAME_OBJECT_IOU for i in near)
+    mask = prediction.mask
+    if share is None:
+        return any(mask.iou(kept.masks[i]) >= _SAME_OBJECT_IOU for i in near)
+    return any(
+        mask.intersection(kept.masks[i]) >= share * min(mask.area, kept.masks[i].area) for i in near
+    )

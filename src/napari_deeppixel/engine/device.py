@@ -3,6 +3,8 @@
 import platform
 from dataclasses import dataclass
 
+import psutil
+
 from napari_deeppixel.core.errors import DeviceError
 from napari_deeppixel.engine.torch_gate import torch
 
@@ -47,7 +49,8 @@ def list_devices() -> list[Device]:
         devices.append(Device(id="mps", name="Apple GPU"))
     threads = torch.get_num_threads()
     name = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    devices.append(Device(id="cpu", name=name))
+    free = psutil.virtual_memory().available
+    devices.append(Device(id="cpu", name=name, free_bytes=free))
     return devices
 
 

@@ -61,7 +61,7 @@ def fetch(
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
         raise WeightsError(
-            f"{url} cannot be fetched ({error}). Without a network: get the file on another "
+            f"the weights cannot be downloaded ({error}). Without a network: get {url} on another "
             f"computer and put it at {path}"
         ) from error
     finally:

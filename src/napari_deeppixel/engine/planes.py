@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from napari_deeppixel.core.errors import ImageError
-from napari_deeppixel.core.image import ImageArray, as_image_array
+from napari_deeppixel.core.image import ImageArray, as_image_array, pick_channels
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import (
@@ -19,9 +20,12 @@ from napari_deeppixel.engine.weights import load_model
 
 PlaneIndex = tuple[int, ...]
 
+# a larger plane is not read whole for the sake of a region's contrast
+_MAX_LIMIT_PIXELS = 1 << 28
+
 
 def predict_planes(
-    image: ImageArray,
+    image: Any,
     engine: Engine,
     options: PredictOptions,
     *,
@@ -37,7 +41,8 @@ def predict_planes(
     Parameters
     ----------
     image
-        Image of any number of planes.
+        An `ImageArray`, or an array whose axes are guessed: the last two (three with RGB) are
+        planes.
     engine, options
         What predicts, and how.
     indices
@@ -54,6 +59,7 @@ def predict_planes(
     ImageError
         If a plane cannot be read.
     """
+    image = as_image_array(image)
     wanted = list(image.plane_indices() if indices is None else indices)
     cancel = cancel or CancelToken()
 
@@ -64,14 +70,34 @@ def predict_planes(
 
     for done, index in enumerate(wanted):
         cancel.raise_if_cancelled()
-        plane = image.plane(index, region_xyxy=region_xyxy)
+        plane, fitted = image.plane(index, region_xyxy=region_xyxy), options
+        if region_xyxy is not None:
+            fitted = _with_limits_of_plane(options, engine, image, index)
         inside = lambda progress, done=done: report(done, progress)  # noqa: E731
-        (prediction,) = engine.predict([plane], options, cancel=cancel, on_progress=inside)
+        (prediction,) = engine.predict([plane], fitted, cancel=cancel, on_progress=inside)
         if region_xyxy is not None:
             prediction = prediction.moved(
                 dy=region_xyxy[1], dx=region_xyxy[0], image_hw=image.image_hw
             )
         yield index, prediction
+
+
+def _with_limits_of_plane(
+    options: PredictOptions, engine: Engine, image: ImageArray, index: PlaneIndex
+) -> PredictOptions:
+    """Return options that give a region the contrast of its whole plane.
+
+    By its own contrast, a dark corner would be stretched until noise looks like objects.
+    """
+    normalization = options.normalization or engine.spec.normalization
+    height, width = image.image_hw
+    if normalization.mode == "range" or height * width > _MAX_LIMIT_PIXELS:
+        return options
+    pixels = pick_channels(image.plane(index), options.channels, engine.spec.num_inputs)
+    low, high = normalization.limits(pixels)
+    if not low < high:
+        return options
+    return replace(options, normalization=replace(normalization, mode="range", low=low, high=high))
 
 
 def segment(

@@ -3,8 +3,7 @@
 import hashlib
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -23,9 +22,9 @@ from napari_deeppixel.engine.device import pick_device
 from napari_deeppixel.engine.download import fetch
 from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine
 from napari_deeppixel.engine.spec import Architecture, ModelSpec
+from napari_deeppixel.engine.spec_file import SPEC_KEY, naming, read_spec, unreadable
 from napari_deeppixel.engine.torch_gate import torch, torchvision
 
-_SPEC_KEY = "napari_deeppixel"
 _COCO_NUM_CLASSES = 91
 
 StateDict = dict[str, Any]
@@ -83,41 +82,10 @@ def save_weights(model: Any, spec: ModelSpec, path: Path | str) -> None:
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        safetensors.torch.save_file(state, temporary, metadata={_SPEC_KEY: spec.to_json()})
+        safetensors.torch.save_file(state, temporary, metadata={SPEC_KEY: spec.to_json()})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def read_spec(path: Path | str) -> ModelSpec:
-    """Return the spec in the header of a ``.safetensors`` file, without reading the weights.
-
-    Raises
-    ------
-    WeightsError
-        If the file is no such file or holds no spec.
-    """
-    path = Path(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
-    if _SPEC_KEY not in metadata:
-        raise WeightsError(
-            f"{path}: holds weights but no model description, so another program wrote it: "
-            "convert it to a torchvision Mask R-CNN state dict (.pth), or train one here"
-        )
-    with _naming(path):
-        return ModelSpec.from_json(metadata[_SPEC_KEY])
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
 
 
 def _keeps_precision(name: str, value: Any) -> bool:
@@ -142,7 +110,7 @@ def _load_file(path: Path, device: str) -> MaskRCNNEngine:
 
 
 def _engine(spec: ModelSpec, state: StateDict, path: Path, device: str) -> MaskRCNNEngine:
-    with _naming(path):
+    with naming(path):
         model = build_model(spec)
     try:
         model.load_state_dict(state)
@@ -158,13 +126,6 @@ def _engine(spec: ModelSpec, state: StateDict, path: Path, device: str) -> MaskR
     return MaskRCNNEngine(spec, model, device=device, weights_hash=digest)
 
 
-def _unreadable(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(
-        f"{path}: cannot be read as weights ({error}); it may be incomplete: copy or download it "
-        "again"
-    )
-
-
 def _read_checkpoint(path: Path) -> tuple[ModelSpec, StateDict]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -175,13 +136,13 @@ def _read_checkpoint(path: Path) -> tuple[ModelSpec, StateDict]:
         ) from error
     # of 7,000 damaged files some ended in IndexError, struct.error, AssertionError and TypeError
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if isinstance(content, dict) and isinstance(content.get("averaged"), dict):
         # a checkpoint of our own training: the averaged weights are the model
         prefix = "module."
         averaged = content["averaged"].items()
         state = {name[len(prefix) :]: v for name, v in averaged if name.startswith(prefix)}
-        with _naming(path):
+        with naming(path):
             return ModelSpec.from_json(content.get("spec", "")), state
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         # torchvision's training scripts put the state dict under "model"

@@ -1,6 +1,6 @@
 """A folder of annotated images, held in memory and drawn from evenly."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,12 +140,3 @@ def common_categories(samples: Sequence[Sample]) -> CategoryTable:
     if len(tables) != 1:
         raise AnnotationError(f"images have {len(tables)} different category tables")
     return tables.pop()
-
-
-def batches(
-    indices: Sequence[int] | NDArray[np.int64], batch_size: int
-) -> Iterator[NDArray[np.int64]]:
-    """Yield indices in batches; the last may be smaller."""
-    indices = np.asarray(indices, np.int64)
-    for start in range(0, len(indices), batch_size):
-        yield indices[start : start + batch_size]

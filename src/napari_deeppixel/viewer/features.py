@@ -15,11 +15,11 @@ def labels_features(sets: list[InstanceSet]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "handle": np.arange(rows),
-            "category": pd.Series([""] * rows, dtype=object),
+            "category": pd.Series([None] * rows, dtype=object),
             "score": np.full(rows, np.nan),
             "area": np.zeros(rows, np.int64),
-            "state": pd.Series([""] * rows, dtype=object),
-            "source": pd.Series([""] * rows, dtype=object),
+            "state": pd.Series([None] * rows, dtype=object),
+            "source": pd.Series([None] * rows, dtype=object),
         }
     )
     for instances in sets:
@@ -34,6 +34,10 @@ def boxes_features(sets: list[InstanceSet]) -> pd.DataFrame:
     for instances in sets:
         table = _attribute_table(instances)
         table.insert(0, "handle", instances.handles)
+        table["caption"] = [
+            f"{category} (drawn)" if np.isnan(score) else f"{category} {score:.2f}"
+            for category, score in zip(table["category"], table["score"], strict=True)
+        ]
         tables.append(table)
     if tables:
         return pd.concat(tables, ignore_index=True)
@@ -45,6 +49,7 @@ def boxes_features(sets: list[InstanceSet]) -> pd.DataFrame:
             "area": pd.Series(dtype=np.int64),
             "state": pd.Series(dtype=object),
             "source": pd.Series(dtype=object),
+            "caption": pd.Series(dtype=object),
         }
     )
 

@@ -33,7 +33,7 @@ _BOXES_A_STEP = 100
 # more captions than this cover the image instead of explaining it
 MAX_CAPTIONS = 40
 # napari takes about 0.2 s to add each layer
-MAX_INSTANCE_LAYERS = 50
+MAX_INSTANCE_LAYERS = 25
 
 
 class LabelsMode(StrEnum):
@@ -78,6 +78,9 @@ class InstanceLayers:
         self._drawn: dict[PlaneIndex, dict[str, InstanceSet]] = {}
         self._written: dict[str, dict[int, tuple[str, str]]] = {}
         self._shown_boxes: tuple[str, ...] | None = None
+        self._lead_shape = tuple(
+            size for axis, size in enumerate(self._image_shape()[:-2]) if axis != channel_axis
+        )
         self.mode = LabelsMode.ONE
         self.metadata: dict[str, Any] = {}
         image.metadata[VIEW_KEY] = self
@@ -99,10 +102,10 @@ class InstanceLayers:
         indices = self.session.plane_indices
         current = self.current_plane()
         indices.sort(key=lambda index: index != current)
+        self._follow_image()
         for index in indices:
-            self.draw_plane(index)
-            yield
-        self._remove_empty_groups()
+            yield from self._draw_plane(index)
+        yield from self._remove_empty_groups()
         self._update_features()
         yield
         self._shown_boxes = None
@@ -110,6 +113,10 @@ class InstanceLayers:
 
     def draw_plane(self, index: PlaneIndex) -> None:
         """Draw one plane into the Labels layers; hand edits in it are taken over first."""
+        for _ in self._draw_plane(index):
+            pass
+
+    def _draw_plane(self, index: PlaneIndex) -> Iterator[None]:
         self.take_edits(index)
         groups = self._groups(self.session.visible(index))
         for name in self._labels.keys() - groups.keys():
@@ -120,7 +127,8 @@ class InstanceLayers:
             plane[...] = 0
             instances.draw_into(plane)
             layer.refresh(extent=False, thumbnail=index == self.current_plane(), highlight=False)
-        self._drawn[index] = groups
+            self._drawn.setdefault(index, {})[name] = instances
+            yield
 
     def current_plane(self) -> PlaneIndex | None:
         """Return the lead index of the plane that the viewer shows; None if it shows none."""
@@ -161,10 +169,10 @@ class InstanceLayers:
         return sum(len(self.session.visible(index)) for index in self.session.plane_indices)
 
     def _plane_of(self, layer: Labels, index: PlaneIndex) -> NDArray[Any]:
-        plane: NDArray[Any] = layer.data[self._data_index(index)]
+        plane: NDArray[Any] = layer.data[self.data_index(index)]
         return plane
 
-    def _data_index(self, index: PlaneIndex) -> PlaneIndex:
+    def data_index(self, index: PlaneIndex) -> PlaneIndex:
         """Return the lead index in our layers' data, which keep one place for all channels."""
         if self.channel_axis is None:
             return index
@@ -231,17 +239,41 @@ class InstanceLayers:
             "axis_labels": image.axis_labels,
         }
 
-    def _remove_empty_groups(self) -> None:
+    def _remove_empty_groups(self) -> Iterator[None]:
         used = {name for groups in self._drawn.values() for name, s in groups.items() if len(s)}
         base = f"{self._name} instances"
-        for name in [name for name in self._labels if name not in used and name != base]:
+        for name in [name for name in self._labels if name not in used]:
+            if name == base and not used:
+                continue
             layer = self._labels.pop(name)
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        if used and base not in used and base in self._labels:
-            layer = self._labels.pop(base)
-            if layer in self._viewer.layers:
+            yield
+
+    @property
+    def shape(self) -> tuple[tuple[int, int], tuple[int, ...]]:
+        """Size of the planes and sizes of the lead axes that these layers were made for."""
+        return self.session.image_hw, self._lead_shape
+
+    def set_aside(self) -> None:
+        """Leave our layers to the person, under names that nothing else uses."""
+        for layer in (*self._labels.values(), self._boxes):
+            if layer is not None and layer in self._viewer.layers:
+                layer.name = f"{layer.name} (old)"
+                layer.metadata.pop(VIEW_KEY, None)
+
+    def discard(self) -> None:
+        """Take our layers out of the viewer; the session stays."""
+        for layer in (*self._labels.values(), self._boxes):
+            if layer is not None and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
+
+    def _follow_image(self) -> None:
+        """Move our layers to where the image is now."""
+        placement = self._placement()
+        for layer in (*self._labels.values(), self._boxes):
+            if layer is not None:
+                layer.scale, layer.translate = placement["scale"], placement["translate"]
 
     def _update_features(self) -> None:
         for name, layer in self._labels.items():
@@ -274,6 +306,22 @@ class InstanceLayers:
         self._set_box_features(layer, chosen)
         self._shown_boxes = uuids
         self.update_captions()
+
+    def record_of(self, data: Any) -> dict[PlaneIndex, InstanceSet] | None:
+        """Return the instances of one of our Labels layers, by place in its lead axes.
+
+        Overlaps are kept. None if the data are of no Labels layer of ours.
+        """
+        names = [name for name, layer in self._labels.items() if layer.data is data]
+        if not names:
+            return None
+        for index in self.session.plane_indices:
+            self.draw_plane(index)
+        nothing = InstanceSet.empty(self.session.image_hw, self.session.categories)
+        return {
+            index: self._drawn.get(self.session_index(index), {}).get(names[0], nothing)
+            for index in np.ndindex(*data.shape[:-2])
+        }
 
     @property
     def num_hidden_boxes(self) -> int:
@@ -317,7 +365,7 @@ class InstanceLayers:
     def _corners(self, step: list[tuple[PlaneIndex, InstanceSet]]) -> list[NDArray[np.float64]]:
         corners = []
         for index, instances in step:
-            lead = np.array(self._data_index(index), dtype=np.float64)
+            lead = np.array(self.data_index(index), dtype=np.float64)
             for corners_yx in boxes_xyxy_to_corners_yx(instances.boxes_xyxy):
                 corners.append(np.concatenate([np.tile(lead, (4, 1)), corners_yx], axis=1))
         return corners
@@ -353,8 +401,9 @@ class InstanceLayers:
         """
         # taken once only: the second time, what was replaced meanwhile would come back
         for name, drawn in self._drawn.pop(index, {}).items():
+            # a layer that somebody deleted still holds what was painted on it
             layer = self._labels.get(name)
-            if layer is None or layer not in self._viewer.layers:
+            if layer is None:
                 continue
             self.session.take_label_edits(index, drawn, self._plane_of(layer, index))
             self.session.take_attributes(index, self._changed_attributes(name, layer))
@@ -403,7 +452,7 @@ def view_region(image: Image, image_hw: tuple[int, int]) -> tuple[int, int, int,
 def box_settings(*, visible: bool) -> dict[str, Any]:
     """Return the caption of boxes, as settings of a Shapes layer."""
     text = {
-        "string": "{category} {score:.2f}",
+        "string": "{caption}",
         "size": 9,
         "color": "white",
         "anchor": "upper_left",

@@ -79,7 +79,7 @@ def _image_layers(path: Path, file_name: str, planes: list[AnnotatedImage]) -> l
     except ImageError:
         show_warning(f"{file_name} is not beside {path.name}: its instances are opened alone.")
     else:
-        layers.append((image.pixels, {"name": name, "rgb": image.axes.endswith("c")}, "image"))
+        layers.append((np.asarray(image.pixels), {"name": name} | _channels(image), "image"))
     index_length = len(planes[0].plane)
     sets = _with_unique_handles([annotated.instances for annotated in planes])
     lead = (
@@ -111,6 +111,16 @@ def _image_layers(path: Path, file_name: str, planes: list[AnnotatedImage]) -> l
     }
     layers.append((corners, shapes | box_settings(visible=len(corners) <= MAX_CAPTIONS), "shapes"))
     return layers
+
+
+def _channels(image: ImageArray) -> dict[str, Any]:
+    """Return what napari must know about an image's channels."""
+    if "c" not in image.axes:
+        return {"rgb": False}
+    if image.axes.endswith("c") and image.num_channels in (3, 4):
+        return {"rgb": True}
+    # a layer for each channel, so that the instances lie on all of them
+    return {"channel_axis": image.axes.index("c")}
 
 
 def _with_unique_handles(sets: list[InstanceSet]) -> list[InstanceSet]:

@@ -1,17 +1,23 @@
 """Saves a Labels layer of instances: COCO JSON without loss, label TIFF as it looks."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.category import CategoryTable
-from napari_deeppixel.core.instance import InstanceSet, label_image_to_instances
+from napari_deeppixel.core.instance import (
+    InstanceSet,
+    InstanceState,
+    label_image_to_instances,
+)
 from napari_deeppixel.dataset.formats.coco import AnnotatedImage, write_coco
 from napari_deeppixel.dataset.formats.label_tiff import write_label_tiff
-from napari_deeppixel.viewer.layers import VIEW_KEY, InstanceLayers, LabelsMode
+from napari_deeppixel.viewer.layers import VIEW_KEY, InstanceLayers
 
 _LEAD_LETTERS = "qwvutz"
 
@@ -49,18 +55,47 @@ def write_label_layer(path: str, data: NDArray[Any], meta: dict[str, Any]) -> li
 
 def _planes(data: NDArray[Any], meta: dict[str, Any]) -> dict[tuple[int, ...], InstanceSet]:
     """Return the instances of every plane, by its place in the layer's lead axes."""
-    indices = list(np.ndindex(*data.shape[:-2]))
     view = meta.get("metadata", {}).get(VIEW_KEY)
-    if isinstance(view, InstanceLayers) and view.mode is LabelsMode.ONE:
-        for index in view.session.plane_indices:
-            view.draw_plane(index)
-        # with a channel axis the layer has one place more than the session
-        return {index: view.session.visible(view.session_index(index)) for index in indices}
-    table = CategoryTable.from_names("object")
+    # a duplicated layer shares our metadata, but not our data
+    record = view.record_of(data) if isinstance(view, InstanceLayers) else None
+    if record is not None:
+        return record
+    table, attributes = _read_features(meta.get("features"))
     return {
-        index: label_image_to_instances(np.asarray(data[index]), categories=table)
-        for index in indices
+        index: _with_attributes(
+            label_image_to_instances(np.asarray(data[index]), categories=table), attributes
+        )
+        for index in np.ndindex(*data.shape[:-2])
     }
+
+
+def _read_features(features: Any) -> tuple[CategoryTable, dict[int, dict[Any, Any]]]:
+    """Return the categories in a features table of ours, and the row of each handle."""
+    columns = {"category", "score", "state", "source"}
+    if not isinstance(features, pd.DataFrame) or not columns <= set(features.columns):
+        return CategoryTable.from_names("object"), {}
+    rows = {n: row for n, row in enumerate(features.to_dict("records")) if row["category"]}
+    names = list(dict.fromkeys(str(row["category"]) for row in rows.values()))
+    return CategoryTable.from_names(*(names or ["object"])), rows
+
+
+def _with_attributes(instances: InstanceSet, attributes: dict[int, dict[Any, Any]]) -> InstanceSet:
+    ids = {category.name: category.id for category in instances.categories.categories}
+    states = {state.value: state for state in InstanceState}
+    return instances.with_instances(
+        [
+            replace(
+                instance,
+                category_id=ids[str(row["category"])],
+                score=float(row["score"]),
+                state=states.get(str(row["state"]), instance.state),
+                source=str(row["source"]),
+            )
+            if (row := attributes.get(instance.handle))
+            else instance
+            for instance in instances
+        ]
+    )
 
 
 def _file_name(meta: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from napari_deeppixel.core.image import ImageArray
 from napari_deeppixel.core.progress import Progress
 from napari_deeppixel.engine.base import CANDIDATE_SCORE
 from napari_deeppixel.engine.catalogue import CATALOGUE
+from napari_deeppixel.engine.spec_file import read_spec
 from napari_deeppixel.viewer.layers import (
     InstanceLayers,
     instance_layers_of,
@@ -70,6 +71,8 @@ class DetectTab(QWidget):
         self._viewer = viewer
         self._connections: list[tuple[Any, Any]] = []
         self.run = DetectRun(viewer, self)
+        self._file_error = ""
+        self._shown_image: Image | None = None
         self._after_drawing: Callable[[InstanceLayers], None] | None = None
         self._devices = BackgroundTask(self)
         self._redraw_timer = single_shot(self, REDRAW_MS, self._redraw)
@@ -227,6 +230,12 @@ class DetectTab(QWidget):
         if scope is Scope.VIEW:
             layer = self.image_layer
             assert layer is not None  # _image_array has said so
+            dims = self._viewer.dims
+            if dims.ndisplay != 2 or tuple(dims.order[-2:]) != (dims.ndim - 2, dims.ndim - 1):
+                raise ValueError(
+                    "View needs the last two axes on the screen, in 2-D: roll the axes back, or "
+                    "run on the whole plane"
+                )
             region = view_region(layer, image.image_hw)
             if region is None:
                 raise ValueError("the image is out of view: press Home to bring it back")
@@ -287,9 +296,11 @@ class DetectTab(QWidget):
             axes = [(i, f"axis {i} ({letters[i]}, {sizes[i]})") for i in range(len(letters))]
         self._advanced.set_image_axes(axes)
         view = self.instance_layers
-        if view is not None:
+        # the list of layers changes during a run, too: the slider is the person's then
+        if view is not None and layer is not self._shown_image:
             with signals_blocked(self._score):
                 self._score.setValue(view.session.score)
+        self._shown_image = layer
         self._update_scopes()
 
     def _update_scopes(self) -> None:
@@ -336,12 +347,24 @@ class DetectTab(QWidget):
     def _on_model_changed(self) -> None:
         name = self._model.currentData()
         entry = next((entry for entry in CATALOGUE if entry.name == name), None)
-        self._description.say(entry.description if entry else (name or ""))
+        self._file_error = ""
         if entry is not None:
-            with signals_blocked(self._score):
-                self._score.setValue(entry.score)
-            self._advanced.set_model_box_nms(entry.box_nms)
+            self._follow_model(entry.description, entry.score, entry.box_nms)
+        elif name is not None and name.endswith(".safetensors"):
+            try:
+                spec = read_spec(name)
+                self._follow_model(spec.description or name, spec.score, spec.box_nms)
+            except DeepPixelError as error:
+                self._file_error = str(error)
+        elif name is not None:
+            # torchvision's own settings, which a bare state dict goes with
+            self._follow_model(name, 0.5, 0.5)
         self._check_settings()
+
+    def _follow_model(self, description: str, score: float, box_nms: float) -> None:
+        self._description.say(description)
+        self._score.setValue(score)
+        self._advanced.set_model_box_nms(box_nms)
 
     def _check_settings(self) -> None:
         """Disable Run while a setting is wrong, and say beside the field what is."""
@@ -361,6 +384,8 @@ class DetectTab(QWidget):
             model_error = "choose a model, or open a weights file"
         elif model not in [e.name for e in CATALOGUE] and not Path(model).is_file():
             model_error = f"{model} is gone: choose another model"
+        elif self._file_error:
+            model_error = self._file_error
         self._image_error.say(image_error)
         self._model_error.say(model_error)
         self._advanced.show_error(advanced_error)
@@ -427,6 +452,10 @@ class DetectTab(QWidget):
         self._check_settings()
         if not summary:
             return
+        view = self.instance_layers
+        if view is not None and view.session.score != self._score.value():
+            # the slider was moved meanwhile
+            self._redraw_timer.start()
         warnings = self.run.warnings()
         for warning in warnings:
             show_warning(warning)

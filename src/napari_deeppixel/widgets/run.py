@@ -8,6 +8,7 @@ from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 
 from napari_deeppixel import __version__
+from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer.layers import (
     MAX_INSTANCE_LAYERS,
@@ -100,7 +101,12 @@ class DetectRun(QObject):
         elif isinstance(result, EngineReady):
             self._ready = result
         else:
-            self._show(result)
+            try:
+                self._show(result)
+            except Exception:
+                self._has_failed = True
+                self._task.cancel()
+                raise
 
     def _show(self, found: PlaneFound) -> None:
         view = self._view or self._make_view()
@@ -112,7 +118,7 @@ class DetectRun(QObject):
         )
         view.draw_plane(found.index)
         self._planes += 1
-        self._found += int((candidates.scores >= view.session.score).sum())
+        self._found += len(view.session.visible(found.index))
         self._kept += replaced.kept
         self._held_back += replaced.held_back
         self._is_capped |= found.prediction.is_capped(score)
@@ -120,11 +126,9 @@ class DetectRun(QObject):
     def _make_view(self) -> InstanceLayers:
         assert self._ready is not None  # the job yields it before any plane
         view = instance_layers_of(self._image)
-        if view is None or view.channel_axis != self._channel_axis:
-            session = AnnotationSession(self._job.image.image_hw, self._ready.spec.categories)
-            view = InstanceLayers(
-                self._viewer, self._image, session, channel_axis=self._channel_axis
-            )
+        shape = (self._job.image.image_hw, self._job.image.lead_shape)
+        if view is None or (view.channel_axis, view.shape) != (self._channel_axis, shape):
+            view = self._renew_view(view)
         options = self._job.options
         view.mode = self._mode
         view.session.set_visibility(score=options.score or 0.0, min_area=options.min_area)
@@ -135,6 +139,28 @@ class DetectRun(QObject):
             "version": __version__,
         }
         self._view = view
+        return view
+
+    def _renew_view(self, old: InstanceLayers | None) -> InstanceLayers:
+        """Return new instance layers; what a person did on the old ones goes along if it fits."""
+        assert self._ready is not None
+        job = self._job
+        session = AnnotationSession(job.image.image_hw, self._ready.spec.categories)
+        view = InstanceLayers(self._viewer, self._image, session, channel_axis=self._channel_axis)
+        if old is None:
+            return view
+        if old.session.image_hw != session.image_hw:
+            # other pixels: the old layers stay as they are, under a name that says so
+            old.set_aside()
+            return view
+        for index in old.session.plane_indices:
+            old.take_edits(index)
+            instances = old.session.plane(index)
+            kept = instances.select([s is not InstanceState.UNREVIEWED for s in instances.states])
+            data_index = old.data_index(index)
+            if len(data_index) == self._image.ndim - 2 and len(kept):
+                session.adopt(view.session_index(data_index), kept)
+        old.discard()
         return view
 
     def _on_failed(self, error: BaseException) -> None:

@@ -29,6 +29,7 @@ from napari_deeppixel.dataset.formats.coco import (
     coco_document,
     mask_to_rle,
     read_coco,
+    read_provenance,
     segmentation_to_mask,
     write_coco,
 )
@@ -466,3 +467,26 @@ def test_two_planes_of_one_image_stay_apart(tmp_path: Path) -> None:
     first, second = read_coco(tmp_path / "a.json")
     assert (first.file_name, first.plane, len(first.crowds)) == ("a.png", (0,), 0)
     assert (second.file_name, second.plane, len(second.crowds)) == ("a.png", (1,), 1)
+
+
+def test_what_a_file_says_of_itself_is_read_and_silence_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    licences = [{"name": "CC0-1.0"}, {"url": "x"}, {"name": "CC-BY-4.0"}]
+    path.write_text(
+        json.dumps({"info": {"description": "Nuclei"}, "licenses": licences}), encoding="utf-8"
+    )
+    assert read_provenance(path) == {"data": "Nuclei", "licence": "CC0-1.0, CC-BY-4.0"}
+    path.write_text("{}", encoding="utf-8")
+    assert read_provenance(path) == {"data": "", "licence": ""}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "5", '{"licenses": 5}', '{"info": [1]}'])
+def test_a_file_that_says_nothing_readable_of_itself_is_an_annotation_error(
+    tmp_path: Path, content: str
+) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(AnnotationError, match=r"a\.json"):
+        read_provenance(path)
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(AnnotationError, match=r"a\.json: not a COCO file"):
+        read_provenance(path)
