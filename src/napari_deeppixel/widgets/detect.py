@@ -297,7 +297,7 @@ class DetectTab(QWidget):
         self._advanced.set_image_axes(axes)
         view = self.instance_layers
         # the list of layers changes during a run, too: the slider is the person's then
-        if view is not None and layer is not self._shown_image:
+        if view is not None and layer != self._shown_image:
             with signals_blocked(self._score):
                 self._score.setValue(view.session.score)
         self._shown_image = layer
