@@ -113,7 +113,7 @@ def test_an_answer_that_is_no_http_is_a_weights_error(torch_home: Path) -> None:
 
     thread = threading.Thread(target=answer)
     thread.start()
-    with pytest.raises(WeightsError, match="cannot be fetched"):
+    with pytest.raises(WeightsError, match="cannot be downloaded"):
         fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/model.pth")
     thread.join()
     listener.close()
@@ -142,5 +142,5 @@ def test_a_cache_that_cannot_be_written_is_a_weights_error(
 ) -> None:
     server.content["/model.pth"] = CONTENT
     torch_home.write_text("a file where the folder should be", encoding="utf-8")
-    with pytest.raises(WeightsError, match="cannot be fetched"):
+    with pytest.raises(WeightsError, match="cannot be downloaded"):
         fetch(f"{server.url}/model.pth")
