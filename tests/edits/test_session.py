@@ -209,3 +209,14 @@ def test_adopted_instances_keep_state_and_uuid() -> None:
     second.adopt((), first.plane(()))
     assert second.visible(()).uuids == first.visible(()).uuids
     assert second.visible(()).states == (InstanceState.ACCEPTED,)
+
+
+def test_object_found_again_keeps_its_handle_and_a_new_one_gets_the_next() -> None:
+    session = session_with(found(square(0, 0), square(3, 4)))
+    assert session.visible(()).handles.tolist() == [1, 2]
+    session.add_predictions((), found(square(3, 5), square(0, 4), square(0, 0)))
+    handles = {
+        m.box_xyxy: h
+        for m, h in zip(session.visible(()).masks, session.visible(()).handles, strict=True)
+    }
+    assert handles == {(5, 3, 8, 6): 2, (0, 0, 3, 3): 1, (4, 0, 7, 3): 3}

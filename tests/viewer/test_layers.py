@@ -190,9 +190,11 @@ def test_handles_above_16_bits_change_the_type_and_keep_the_pixels() -> None:
     labels = viewer.layers["cells instances"]
     assert labels.data.dtype == np.uint16
     view.session._max_handle = 70_000
-    view.session.add_predictions((), found(2))
+    view.session.add_predictions((), found(3))
     redraw(view)
-    assert viewer.layers["cells instances"].data.max() == 70_002
+    labels = viewer.layers["cells instances"]
+    assert np.unique(labels.data).tolist() == [0, 1, 2, 70_001]
+    assert labels.data.dtype == np.uint32
 
 
 def test_instance_layers_belong_to_their_image_alone() -> None:

@@ -303,8 +303,8 @@ class _ResultFiles:
                 )
             if path.exists() and not self._run.overwrite:
                 raise ImageError(
-                    f"{path} is there already: choose another output folder, or say that it may "
-                    "be overwritten"
+                    f"{path} is there already: choose another output folder, or replace it "
+                    "with --overwrite"
                 )
 
     def _temporary(self, name: str) -> Path:

@@ -149,11 +149,28 @@ class AnnotationSession:
             np.bool_,
         )
         accepted = predictions.select(fresh)
+        self._hand_on_handles(present, staying, accepted)
         joined = replace(accepted, handles=accepted.handles + int(staying.handles.max(initial=0)))
         self._planes[index] = InstanceSet.concatenate([staying, joined])
         self._visible.pop(index, None)
         reviewed = sum(state is not InstanceState.REJECTED for state in kept.states)
         return Replaced(kept=reviewed, held_back=len(predictions) - len(accepted))
+
+    def _hand_on_handles(
+        self, present: InstanceSet, staying: InstanceSet, accepted: InstanceSet
+    ) -> None:
+        """Give a prediction of an object that was shown before its handle, and so its colour."""
+        stay = set(staying.uuids)
+        gone = present.select([u not in stay and u in self._handles for u in present.uuids])
+        taken: set[str] = set()
+        for prediction in accepted:
+            for i in np.flatnonzero(boxes_touch_region(gone.boxes_xyxy, prediction.box_xyxy)):
+                uuid = gone.uuids[i]
+                is_same = prediction.mask.iou(gone.masks[i]) >= _SAME_OBJECT_IOU
+                if is_same and uuid not in taken:
+                    taken.add(uuid)
+                    self._set_handle(prediction.uuid, self._handles.pop(uuid))
+                    break
 
     def _lie_inside(
         self, instances: InstanceSet, region_xyxy: tuple[int, int, int, int]
