@@ -211,10 +211,16 @@ def test_run_is_off_and_says_why_while_a_setting_is_wrong(window: Any, nuclei: n
     channels.setText("0,7,1")
     channels.editingFinished.emit()
     assert not button.isEnabled()
-    assert "7" in find(tab, "detect.advanced_error").text()
+    assert "7" in find(tab, "detect.channels_error").text()
     channels.setText("")
     channels.editingFinished.emit()
     assert button.isEnabled()
+    find(tab, "detect.normalization").setCurrentText("fixed range")
+    assert (find(tab, "detect.low").value(), find(tab, "detect.high").value()) == (0, 255)
+    find(tab, "detect.low").setValue(300)
+    assert not button.isEnabled()
+    assert "300" in find(tab, "detect.normalization_error").text()
+    assert not find(tab, "detect.channels_error").text()
 
 
 def test_cancel_stops_and_changes_nothing(window: Any, qtbot: Any, nuclei: np.ndarray) -> None:

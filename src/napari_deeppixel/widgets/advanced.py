@@ -12,10 +12,11 @@ from napari_deeppixel.viewer.layers import LabelsMode
 from napari_deeppixel.widgets.controls import RED, Note, named
 
 _MODEL_OWN = "as the model was trained"
+_FIXED_RANGE = "fixed range"
 _NORMALIZATIONS = {
     _MODEL_OWN: None,
     "percentiles": "percentile",
-    "fixed range": "range",
+    _FIXED_RANGE: "range",
     "lowest to highest": "auto",
 }
 _NO_AXIS = "none"
@@ -144,20 +145,30 @@ class AdvancedSettings(QWidget):
         self._axis_numbers: dict[str, int] = {}
         self._lay_out()
         self._follow_normalization()
+        self._normalization.changed.connect(self._on_normalization_changed)
         for field in self._fields:
             field.changed.connect(self._on_changed)
 
     def _lay_out(self) -> None:
+        self._channels_error = Note("detect.channels_error", color=RED)
+        self._normalization_error = Note("detect.normalization_error", color=RED)
         self._form = QFormLayout()
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self._form.setLabelAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         for field in self._fields:
             self._form.addRow(field.label, field.native)
-        self._error = Note("detect.advanced_error", color=RED)
+            if field is self._channels:
+                self._form.addRow("", self._channels_error)
+            if field is self._high:
+                self._form.addRow("", self._normalization_error)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(self._form)
-        layout.addWidget(self._error)
+
+    def _on_normalization_changed(self) -> None:
+        low, high = (0.0, 255.0) if self._normalization.value == _FIXED_RANGE else (1.0, 99.8)
+        with self._low.changed.blocked(), self._high.changed.blocked():
+            self._low.value, self._high.value = low, high
 
     def _on_changed(self) -> None:
         self._follow_normalization()
@@ -238,8 +249,10 @@ class AdvancedSettings(QWidget):
             raise ValueError(f"Brightness: {error}") from error
 
     def show_error(self, message: str) -> None:
-        """Show below the fields what is wrong with them; empty: nothing is."""
-        self._error.say(message)
+        """Show below the field at fault what is wrong with it; empty: nothing is."""
+        is_about_channels = message.startswith(self._channels.label)
+        self._channels_error.say(message if is_about_channels else "")
+        self._normalization_error.say("" if is_about_channels else message)
 
 
 def _field(kind: Any, name: str, label: str, tooltip: str, **options: Any) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy, QWidget
 
 RED, AMBER = "#ff6b6b", "#ffb454"
@@ -39,6 +39,8 @@ class Note(QLabel):
         super().__init__()
         self.setObjectName(name)
         self.setWordWrap(True)
+        # messages quote what they were given, which may look like markup
+        self.setTextFormat(Qt.TextFormat.PlainText)
         self._color = color
         self.say("")
 
