@@ -191,3 +191,11 @@ def test_the_region_of_a_view_holds_exactly_the_pixels_with_area_in_it(
         ]
     )
     assert view_corners_to_region_xyxy(corners, image_hw) == mask_to_box_xyxy(seen)
+
+
+def test_corners_carry_the_lead_index_of_their_plane() -> None:
+    corners = boxes_xyxy_to_corners_yx([[3, 2, 4, 3]], lead=(5, 1))
+    assert corners.tolist() == [
+        [[5, 1, 1.5, 2.5], [5, 1, 1.5, 3.5], [5, 1, 2.5, 3.5], [5, 1, 2.5, 2.5]]
+    ]
+    assert boxes_xyxy_to_corners_yx([], lead=(5,)).shape == (0, 4, 3)

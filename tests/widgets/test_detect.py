@@ -370,3 +370,20 @@ def test_view_of_rolled_axes_is_refused_with_a_reason(window: Any, nuclei: np.nd
     find(tab, "detect.run").click()
     assert not tab.run.is_running
     assert "roll the axes back" in find(tab, "detect.status").text()
+
+
+def test_image_that_lost_planes_keeps_human_work_on_the_others(
+    window: Any, qtbot: Any, nuclei: np.ndarray
+) -> None:
+    viewer, tab = window
+    image = viewer.add_image(np.stack([nuclei] * 3), name="stack")
+    find(tab, "detect.scope").setCurrentText("Stack z (3 planes)")
+    run(qtbot, tab)
+    for z in (0, 2):
+        viewer.layers["stack instances"].data[z, :3, :3] = 500 + z
+    image.data = image.data[:2]
+    run(qtbot, tab)
+    session = instance_layers_of(image).session
+    assert viewer.layers["stack instances"].data.shape == (2, *nuclei.shape)
+    assert session.visible((0,)).states.count(InstanceState.DRAWN) == 1
+    assert (2,) not in session.plane_indices

@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_deeppixel.cli.console import complain, duration, say, say_json
+from napari_deeppixel.cli.console import complain, say, say_json
 from napari_deeppixel.core.errors import AnnotationError
-from napari_deeppixel.core.progress import CancelToken
+from napari_deeppixel.core.progress import CancelToken, duration
 from napari_deeppixel.engine.spec import ModelSpec, slim_spec
 
 if TYPE_CHECKING:

@@ -51,16 +51,21 @@ def mask_to_box_xyxy(mask: BoolImage) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def boxes_xyxy_to_corners_yx(boxes_xyxy: ArrayLike) -> NDArray[np.float64]:
+def boxes_xyxy_to_corners_yx(
+    boxes_xyxy: ArrayLike, *, lead: tuple[int, ...] = ()
+) -> NDArray[np.float64]:
     """Return the corners (N, 4, 2) of boxes in napari data coordinates (y, x).
 
-    The corners go round: top left, top right, bottom right, bottom left.
+    The corners go round: top left, top right, bottom right, bottom left. With the lead index of
+    their plane they are (N, 4, len(lead) + 2), the index first.
     """
     x1, y1, x2, y2 = (as_boxes(boxes_xyxy) - _EDGE_TO_CENTRE).T
-    return np.stack(
+    corners_yx = np.stack(
         [np.stack(corner, axis=-1) for corner in ((y1, x1), (y1, x2), (y2, x2), (y2, x1))],
         axis=1,
     )
+    starts = np.broadcast_to(np.array(lead, dtype=np.float64), (*corners_yx.shape[:2], len(lead)))
+    return np.concatenate([starts, corners_yx], axis=2)
 
 
 def corners_yx_to_boxes_xyxy(corners_yx: ArrayLike) -> Boxes:

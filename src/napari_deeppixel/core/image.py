@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.errors import ImageError
+
+# lead index (t, z, …) of a plane in an image; () in a flat one
+PlaneIndex: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

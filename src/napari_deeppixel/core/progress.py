@@ -47,3 +47,11 @@ class CancelToken:
         """
         if self.is_cancelled:
             raise RunCancelled
+
+
+def duration(seconds: float) -> str:
+    """Return a span of time for a person: ``8 s``, ``3 min``, ``1 h 20 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

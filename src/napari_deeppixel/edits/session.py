@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.geometry import boxes_touch_region
+from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
 from napari_deeppixel.edits.diff import label_edits
-
-PlaneIndex = tuple[int, ...]
 
 # two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
 _SAME_OBJECT_IOU = 0.5

@@ -106,6 +106,14 @@ class Prediction:
         return int((self.detection_scores >= score).sum()) >= self.max_instances
 
 
+def cap_message(max_instances: int) -> str:
+    """Return what to tell a person when the limit of instances was reached."""
+    return (
+        f"the limit of {max_instances:,} instances a plane was reached, so there may be more: "
+        "raise max instances"
+    )
+
+
 class Engine(Protocol):
     """Anything that finds instances in planes."""
 

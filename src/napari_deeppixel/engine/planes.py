@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_deeppixel.core.errors import ImageError
-from napari_deeppixel.core.image import ImageArray, as_image_array, pick_channels
+from napari_deeppixel.core.image import ImageArray, PlaneIndex, as_image_array, pick_channels
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import (
@@ -15,10 +15,9 @@ from napari_deeppixel.engine.base import (
     InstanceCapWarning,
     Prediction,
     PredictOptions,
+    cap_message,
 )
 from napari_deeppixel.engine.weights import load_model
-
-PlaneIndex = tuple[int, ...]
 
 # a larger plane is not read whole for the sake of a region's contrast
 _MAX_LIMIT_PIXELS = 1 << 28
@@ -155,11 +154,3 @@ def segment(
     if prediction.is_capped(score):
         warnings.warn(cap_message(options.max_instances), InstanceCapWarning, stacklevel=2)
     return prediction.at(score=score, min_area=options.min_area)
-
-
-def cap_message(max_instances: int) -> str:
-    """Return what to tell a person when the limit of instances was reached."""
-    return (
-        f"the limit of {max_instances:,} instances a plane was reached, so there may be more: "
-        "raise max instances"
-    )

@@ -14,8 +14,9 @@ from napari_deeppixel.core.geometry import (
     boxes_xyxy_to_corners_yx,
     view_corners_to_region_xyxy,
 )
-from napari_deeppixel.core.instance import InstanceSet
-from napari_deeppixel.edits.session import AnnotationSession, PlaneIndex
+from napari_deeppixel.core.image import PlaneIndex
+from napari_deeppixel.core.instance import InstanceSet, label_dtype
+from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer.features import (
     boxes_features,
     labels_features,
@@ -135,7 +136,7 @@ class InstanceLayers:
         image = self._image
         position = np.asarray(image.world_to_data(self._viewer.dims.point[-image.ndim :]))
         index = []
-        for axis, size in enumerate(image.data.shape[: image.ndim - 2]):
+        for axis, size in enumerate(self._image_shape()[:-2]):
             if axis == self.channel_axis:
                 continue
             step = round(float(position[axis]))
@@ -185,7 +186,7 @@ class InstanceLayers:
         return (*data_index[: self.channel_axis], *data_index[self.channel_axis + 1 :])
 
     def _labels_layer(self, name: str, max_handle: int) -> Labels:
-        dtype = np.uint16 if max_handle <= np.iinfo(np.uint16).max else np.uint32
+        dtype = label_dtype(max_handle)
         layer = self._labels.get(name)
         if layer is not None and layer in self._viewer.layers:
             if np.iinfo(layer.data.dtype).max < max_handle:
@@ -303,7 +304,7 @@ class InstanceLayers:
             colors = [color for _, instances in step for color in box_colors(instances)]
             layer.add_rectangles(corners, edge_color=colors, edge_width=1, face_color="transparent")
             yield
-        self._set_box_features(layer, chosen)
+        layer.features = boxes_features([instances for _, instances in chosen])
         self._shown_boxes = uuids
         self.update_captions()
 
@@ -363,17 +364,13 @@ class InstanceLayers:
             layer.text.visible = is_readable
 
     def _corners(self, step: list[tuple[PlaneIndex, InstanceSet]]) -> list[NDArray[np.float64]]:
-        corners = []
-        for index, instances in step:
-            lead = np.array(self.data_index(index), dtype=np.float64)
-            for corners_yx in boxes_xyxy_to_corners_yx(instances.boxes_xyxy):
-                corners.append(np.concatenate([np.tile(lead, (4, 1)), corners_yx], axis=1))
-        return corners
-
-    def _set_box_features(
-        self, layer: Shapes, chosen: list[tuple[PlaneIndex, InstanceSet]]
-    ) -> None:
-        layer.features = boxes_features([instances for _, instances in chosen])
+        return [
+            corners
+            for index, instances in step
+            for corners in boxes_xyxy_to_corners_yx(
+                instances.boxes_xyxy, lead=self.data_index(index)
+            )
+        ]
 
     def _boxes_layer(self) -> Shapes:
         if self._boxes is not None and self._boxes in self._viewer.layers:

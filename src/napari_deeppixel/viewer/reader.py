@@ -13,7 +13,7 @@ from napari_deeppixel.batch.read import read_image
 from napari_deeppixel.core.errors import ImageError
 from napari_deeppixel.core.geometry import boxes_xyxy_to_corners_yx
 from napari_deeppixel.core.image import ImageArray
-from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.instance import InstanceSet, label_dtype
 from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
 from napari_deeppixel.viewer.features import boxes_features, labels_features
@@ -88,16 +88,11 @@ def _image_layers(path: Path, file_name: str, planes: list[AnnotatedImage]) -> l
         else tuple(max(p.plane[axis] for p in planes) + 1 for axis in range(index_length))
     )
     largest = max((int(s.handles.max(initial=0)) for s in sets), default=0)
-    dtype = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
-    labels = np.zeros((*lead, *planes[0].instances.image_hw), dtype)
+    labels = np.zeros((*lead, *planes[0].instances.image_hw), label_dtype(largest))
     corners = []
     for annotated, instances in zip(planes, sets, strict=True):
         instances.draw_into(labels[annotated.plane])
-        start = np.array(annotated.plane, dtype=np.float64)
-        corners += [
-            np.concatenate([np.tile(start, (4, 1)), corners_yx], axis=1)
-            for corners_yx in boxes_xyxy_to_corners_yx(instances.boxes_xyxy)
-        ]
+        corners += list(boxes_xyxy_to_corners_yx(instances.boxes_xyxy, lead=annotated.plane))
     settings: dict[str, Any] = {"name": f"{name} instances", "opacity": 0.5}
     layers.append((labels, settings | {"features": labels_features(sets)}, "labels"))
     shapes: dict[str, Any] = {

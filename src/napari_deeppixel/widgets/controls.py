@@ -59,10 +59,3 @@ def single_shot(parent: QObject, interval_ms: int, slot: Callable[[], None]) -> 
     timer.setInterval(interval_ms)
     timer.timeout.connect(slot)
     return timer
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

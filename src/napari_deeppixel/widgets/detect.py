@@ -21,7 +21,7 @@ from superqt.utils import signals_blocked
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.image import ImageArray
-from napari_deeppixel.core.progress import Progress
+from napari_deeppixel.core.progress import Progress, duration
 from napari_deeppixel.engine.base import CANDIDATE_SCORE
 from napari_deeppixel.engine.catalogue import CATALOGUE
 from napari_deeppixel.engine.spec_file import read_spec
@@ -38,7 +38,6 @@ from napari_deeppixel.widgets.controls import (
     Note,
     button,
     combo,
-    duration,
     named,
     single_shot,
 )
@@ -53,7 +52,7 @@ from napari_deeppixel.widgets.run import DetectRun
 from napari_deeppixel.widgets.worker import BackgroundTask
 
 _OPEN_FILE = "open a weights file…"
-REDRAW_MS = 40
+_REDRAW_MS = 40
 _VIEW_MOVED_MS = 150
 
 
@@ -75,7 +74,7 @@ class DetectTab(QWidget):
         self._shown_image: Image | None = None
         self._after_drawing: Callable[[InstanceLayers], None] | None = None
         self._devices = BackgroundTask(self)
-        self._redraw_timer = single_shot(self, REDRAW_MS, self._redraw)
+        self._redraw_timer = single_shot(self, _REDRAW_MS, self._redraw)
         self._view_timer = single_shot(self, _VIEW_MOVED_MS, self._on_view_settled)
         self._build()
         self._connect()
@@ -453,8 +452,11 @@ class DetectTab(QWidget):
         if not summary:
             return
         view = self.instance_layers
-        if view is not None and view.session.score != self._score.value():
-            # the slider was moved meanwhile
+        if view is not None and (view.session.score, view.session.min_area) != (
+            self._score.value(),
+            self._advanced.min_area,
+        ):
+            # somebody moved the slider or changed the smallest area meanwhile
             self._redraw_timer.start()
         warnings = self.run.warnings()
         for warning in warnings:

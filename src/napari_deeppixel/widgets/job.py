@@ -8,13 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.core.image import ImageArray, PlaneIndex
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import Prediction, PredictOptions
 from napari_deeppixel.engine.spec import ModelSpec
 from napari_deeppixel.widgets.worker import ReportProgress
-
-PlaneIndex = tuple[int, ...]
 
 
 class Scope(StrEnum):

@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_deeppixel import __version__
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.edits.session import AnnotationSession
+from napari_deeppixel.engine.base import cap_message
 from napari_deeppixel.viewer.layers import (
     MAX_INSTANCE_LAYERS,
     InstanceLayers,
@@ -157,9 +158,13 @@ class DetectRun(QObject):
             old.take_edits(index)
             instances = old.session.plane(index)
             kept = instances.select([s is not InstanceState.UNREVIEWED for s in instances.states])
-            data_index = old.data_index(index)
-            if len(data_index) == self._image.ndim - 2 and len(kept):
-                session.adopt(view.session_index(data_index), kept)
+            new_index = view.session_index(old.data_index(index))
+            lead_shape = job.image.lead_shape
+            fits = len(new_index) == len(lead_shape) and all(
+                step < size for step, size in zip(new_index, lead_shape, strict=False)
+            )
+            if fits and len(kept):
+                session.adopt(new_index, kept)
         old.discard()
         return view
 
@@ -194,10 +199,8 @@ class DetectRun(QObject):
         """Return what the person must know about the last run."""
         found = []
         if self._is_capped:
-            found.append(
-                f"The limit of {self._job.options.max_instances:,} instances a plane was reached; "
-                "there may be more. Raise Max instances under Advanced."
-            )
+            message = cap_message(self._job.options.max_instances)
+            found.append(f"{message[0].upper()}{message[1:]} under Advanced.")
         view = self._view
         if view is None:
             return found

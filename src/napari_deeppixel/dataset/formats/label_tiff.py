@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
-from napari_deeppixel.core.instance import InstanceSet, label_image_to_instances
+from napari_deeppixel.core.instance import InstanceSet, label_dtype, label_image_to_instances
 
 LabelImage = NDArray[np.uint16] | NDArray[np.uint32]
 
@@ -168,7 +168,7 @@ def _smallest_dtype(planes: Sequence[Any]) -> "np.dtype[Any]":
     smallest = min(int(values.min(initial=0)) for values in numbers)
     if smallest < 0 or largest > np.iinfo(np.uint32).max:
         raise ValueError(f"numbers must fit 32 bits without sign, got {smallest} to {largest}")
-    return np.dtype(np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32)
+    return label_dtype(largest)
 
 
 def read_label_tiff(path: Path | str) -> LabelStack:
