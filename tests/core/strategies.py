@@ -75,6 +75,7 @@ def instance_sets(
         states=tuple(each(st.sampled_from(InstanceState))),
         sources=tuple(each(st.text(max_size=5))),
         predicted_boxes_xyxy=np.array(each(boxes), np.float64).reshape(-1, 4),
+        edge_uncertainties=np.array(each(st.floats(0, 1) | st.just(np.nan)), np.float64),
     )
 
 
@@ -85,7 +86,7 @@ def assert_same_instances(left: InstanceSet, right: InstanceSet) -> None:
     assert all(a.equals(b) for a, b in zip(left.masks, right.masks, strict=True))
     for name in ("uuids", "states", "sources"):
         assert getattr(left, name) == getattr(right, name)
-    for name in ("category_ids", "scores", "handles", "predicted_boxes_xyxy"):
+    for name in ("category_ids", "scores", "handles", "predicted_boxes_xyxy", "edge_uncertainties"):
         a, b = getattr(left, name), getattr(right, name)
         assert a.dtype == b.dtype
         assert a.shape == b.shape

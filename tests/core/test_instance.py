@@ -128,7 +128,9 @@ def test_states_may_be_given_as_text() -> None:
     assert all(isinstance(state, InstanceState) for state in states)
 
 
-@pytest.mark.parametrize("name", ["category_ids", "scores", "handles", "predicted_boxes_xyxy"])
+@pytest.mark.parametrize(
+    "name", ["category_ids", "scores", "handles", "predicted_boxes_xyxy", "edge_uncertainties"]
+)
 def test_arrays_are_copies_that_cannot_be_written(name: str) -> None:
     given_array = np.array(getattr(pair(), name))
     given_array[...] = [3, 4] if name == "handles" else 1
@@ -167,7 +169,7 @@ def test_instances_put_back_into_their_set_change_nothing(instances: InstanceSet
 def test_a_new_instance_has_no_predicted_box_and_old_ones_keep_theirs() -> None:
     boxes = np.array([[0, 0, 4, 2], [2, 1, 6, 4]], float)
     instances = pair(predicted_boxes_xyxy=boxes, uuids=("a", "b"))
-    drawn = replace(instances[0], uuid="c", handle=9)
+    drawn = replace(instances[0], uuid="c", handle=9, predicted_box_xyxy=(np.nan,) * 4)
     changed = instances.with_instances([drawn, instances[1]])
     assert changed.uuids == ("c", "b")
     assert np.isnan(changed.predicted_boxes_xyxy[0]).all()

@@ -1,6 +1,6 @@
 """The instance record: what one plane holds, overlaps and all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -39,6 +39,8 @@ class Instance:
     uuid: str
     state: InstanceState
     source: str
+    predicted_box_xyxy: tuple[float, ...] = (np.nan,) * 4
+    edge_uncertainty: float = np.nan
 
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
@@ -81,6 +83,9 @@ class InstanceSet:
     predicted_boxes_xyxy
         float64 (N, 4): boxes as the network regressed them, which need not be tight round the
         mask; NaN where there is none. `boxes_xyxy` are the tight boxes.
+    edge_uncertainties
+        float64 (N,), 0 to 1: how unsure the network is where the mask ends; NaN where there is
+        no such number.
 
     Raises
     ------
@@ -99,6 +104,7 @@ class InstanceSet:
     states: tuple[InstanceState, ...] = ()
     sources: tuple[str, ...] = ()
     predicted_boxes_xyxy: Boxes = field(default_factory=lambda: np.zeros((0, 4)))
+    edge_uncertainties: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         n = len(self.masks)
@@ -112,6 +118,7 @@ class InstanceSet:
         fill.array("scores", np.full(n, np.nan))
         fill.array("handles", np.arange(1, n + 1, dtype=np.int64))
         fill.array("predicted_boxes_xyxy", np.full((n, 4), np.nan))
+        fill.array("edge_uncertainties", np.full(n, np.nan))
         object.__setattr__(self, "states", tuple(InstanceState(state) for state in self.states))
         self._check_values()
 
@@ -178,33 +185,41 @@ class InstanceSet:
             uuid=self.uuids[position],
             state=self.states[position],
             source=self.sources[position],
+            predicted_box_xyxy=tuple(self.predicted_boxes_xyxy[position].tolist()),
+            edge_uncertainty=float(self.edge_uncertainties[position]),
         )
 
     def __iter__(self) -> Iterator[Instance]:
         return (self[position] for position in range(len(self)))
 
-    def with_instances(self, instances: Sequence[Instance]) -> "InstanceSet":
-        """Return a set of the same plane with these instances.
+    @classmethod
+    def from_instances(
+        cls,
+        instances: Iterable[Instance],
+        *,
+        image_hw: tuple[int, int],
+        categories: CategoryTable,
+    ) -> "InstanceSet":
+        """Return a set of single instances, in their order."""
+        chosen = list(instances)
+        return cls(
+            image_hw=image_hw,
+            categories=categories,
+            masks=tuple(i.mask for i in chosen),
+            category_ids=np.array([i.category_id for i in chosen], np.int64),
+            scores=np.array([i.score for i in chosen], np.float64),
+            handles=np.array([i.handle for i in chosen], np.int64),
+            uuids=tuple(i.uuid for i in chosen),
+            states=tuple(i.state for i in chosen),
+            sources=tuple(i.source for i in chosen),
+            predicted_boxes_xyxy=as_boxes([i.predicted_box_xyxy for i in chosen]),
+            edge_uncertainties=np.array([i.edge_uncertainty for i in chosen], np.float64),
+        )
 
-        Instances whose uuid is in this set keep their predicted box.
-        """
-        positions = {uuid: position for position, uuid in enumerate(self.uuids)}
-        boxes = [
-            self.predicted_boxes_xyxy[positions[instance.uuid]]
-            if instance.uuid in positions
-            else np.full(4, np.nan)
-            for instance in instances
-        ]
-        return replace(
-            self,
-            masks=tuple(instance.mask for instance in instances),
-            category_ids=np.array([i.category_id for i in instances], np.int64),
-            scores=np.array([i.score for i in instances], np.float64),
-            handles=np.array([i.handle for i in instances], np.int64),
-            uuids=tuple(i.uuid for i in instances),
-            states=tuple(i.state for i in instances),
-            sources=tuple(i.source for i in instances),
-            predicted_boxes_xyxy=np.array(boxes, np.float64).reshape(-1, 4),
+    def with_instances(self, instances: Iterable[Instance]) -> "InstanceSet":
+        """Return a set of the same plane and categories with these instances."""
+        return InstanceSet.from_instances(
+            instances, image_hw=self.image_hw, categories=self.categories
         )
 
     @cached_property
@@ -282,7 +297,13 @@ class InstanceSet:
 
 
 _SEQUENCES = ("masks", "uuids", "states", "sources")
-_ARRAYS = ("category_ids", "scores", "handles", "predicted_boxes_xyxy")
+_ARRAYS = (
+    "category_ids",
+    "scores",
+    "handles",
+    "predicted_boxes_xyxy",
+    "edge_uncertainties",
+)
 
 
 class _Filler:

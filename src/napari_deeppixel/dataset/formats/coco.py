@@ -218,6 +218,7 @@ def _to_instances(
         predicted_boxes_xyxy=np.array(
             [e.get("predicted_box") or [math.nan] * 4 for e in extra], np.float64
         ),
+        edge_uncertainties=np.array([_uncertainty(e) for e in extra], np.float64),
     )
 
 
@@ -231,6 +232,11 @@ def _handles(extra: list[dict[str, Any]]) -> NDArray[np.int64]:
 def _score(annotation: dict[str, Any]) -> float:
     score = annotation.get("score")
     return math.nan if score is None else float(score)
+
+
+def _uncertainty(extra: dict[str, Any]) -> float:
+    uncertainty = extra.get("edge_uncertainty")
+    return math.nan if uncertainty is None else float(uncertainty)
 
 
 def coco_document(images: Sequence[AnnotatedImage]) -> dict[str, Any]:
@@ -291,6 +297,8 @@ def _annotations(instances: InstanceSet, iscrowd: int) -> list[dict[str, Any]]:
                 "predicted_box": None if np.isnan(box).any() else box.tolist(),
             },
         }
+        if not math.isnan(instance.edge_uncertainty):
+            annotation["attributes"]["edge_uncertainty"] = instance.edge_uncertainty
         if not math.isnan(instance.score):
             annotation["score"] = instance.score
         annotations.append(annotation)
