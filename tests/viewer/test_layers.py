@@ -11,7 +11,7 @@ from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits.session import AnnotationSession
-from napari_deeppixel.viewer import layers as layers_module
+from napari_deeppixel.viewer import boxes_view
 from napari_deeppixel.viewer.layers import InstanceLayers, LabelsMode, instance_layers_of
 
 TABLE = CategoryTable.from_names("nucleus", "debris")
@@ -165,18 +165,18 @@ def test_no_instance_gives_an_empty_labels_layer() -> None:
 
 
 def test_above_the_limit_the_best_boxes_in_view_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers_module, "MAX_BOXES", 5)
+    monkeypatch.setattr(boxes_view, "MAX_BOXES", 5)
     viewer = ViewerModel()
     image = viewer.add_image(np.zeros(HW), name="cells")
     session = AnnotationSession(HW, TABLE)
     instances = found(8)
     session.add_predictions((), instances)
     view = InstanceLayers(viewer, image, session)
-    monkeypatch.setattr(view, "view_region", lambda: (0, 0, 12, 2))  # three of them
+    monkeypatch.setattr(view.planes, "view_region", lambda: (0, 0, 12, 2))  # three of them
     redraw(view)
     assert len(viewer.layers["cells boxes"].data) == 3
     assert view.num_hidden_boxes == 5
-    monkeypatch.setattr(view, "view_region", lambda: (0, 0, 50, 40))
+    monkeypatch.setattr(view.planes, "view_region", lambda: (0, 0, 50, 40))
     for _ in view.redraw_boxes():
         pass
     assert len(viewer.layers["cells boxes"].data) == 5
@@ -214,7 +214,7 @@ def test_channel_axis_keeps_one_place_that_shows_in_all_channels() -> None:
     assert labels.data.shape == (2, 1, *HW)
     for channel in range(3):
         viewer.dims.set_current_step((0, 1), (1, channel))
-        assert view.current_plane() == (1,)
+        assert view.planes.current() == (1,)
         assert labels.get_value((1, channel, 0, 0), world=True) == 1
 
 

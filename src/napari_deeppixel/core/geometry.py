@@ -81,6 +81,16 @@ def corners_yx_to_boxes_xyxy(corners_yx: ArrayLike) -> Boxes:
     return np.concatenate([low, high], axis=1) + _EDGE_TO_CENTRE
 
 
+def points_yx_to_xy(points_yx: ArrayLike) -> NDArray[np.float64]:
+    """Return points (N, 2) in napari data coordinates (y, x) as (x, y) on pixel edges."""
+    return np.asarray(points_yx, dtype=np.float64).reshape(-1, 2)[:, ::-1] + _EDGE_TO_CENTRE
+
+
+def points_xy_to_yx(points_xy: ArrayLike) -> NDArray[np.float64]:
+    """Return points (N, 2) on pixel edges (x, y) in napari data coordinates (y, x)."""
+    return (np.asarray(points_xy, dtype=np.float64).reshape(-1, 2) - _EDGE_TO_CENTRE)[:, ::-1]
+
+
 def boxes_xyxy_to_xywh(boxes_xyxy: ArrayLike) -> Boxes:
     """Return boxes as COCO writes them: x, y, width, height."""
     boxes = as_boxes(boxes_xyxy).copy()
@@ -138,3 +148,14 @@ def view_corners_to_region_xyxy(
     if y1 >= y2 or x1 >= x2:
         return None
     return int(x1), int(y1), int(x2), int(y2)
+
+
+def outline_yx_to_xy(outline_yx: ArrayLike) -> tuple[tuple[float, float], ...]:
+    """Return an outline (K, 2) given in napari data coordinates as (x, y) on pixel edges."""
+    points = np.asarray(outline_yx, dtype=np.float64)[:, ::-1] + _EDGE_TO_CENTRE
+    return tuple((float(x), float(y)) for x, y in points)
+
+
+def outline_xy_to_yx(outline_xy: ArrayLike) -> NDArray[np.float64]:
+    """Return an outline of (x, y) on pixel edges in napari data coordinates (K, 2)."""
+    return np.asarray(outline_xy, dtype=np.float64).reshape(-1, 2)[:, ::-1] - _EDGE_TO_CENTRE

@@ -1,9 +1,11 @@
 """The features tables of our layers: one reader and one writer."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.instance import Instance, InstanceSet
 
 
 def labels_features(sets: list[InstanceSet]) -> pd.DataFrame:
@@ -35,7 +37,7 @@ def boxes_features(sets: list[InstanceSet]) -> pd.DataFrame:
         table = _attribute_table(instances)
         table.insert(0, "handle", instances.handles)
         table["caption"] = [
-            f"{category} (drawn)" if np.isnan(score) else f"{category} {score:.2f}"
+            box_caption(category, score)
             for category, score in zip(table["category"], table["score"], strict=True)
         ]
         tables.append(table)
@@ -52,6 +54,32 @@ def boxes_features(sets: list[InstanceSet]) -> pd.DataFrame:
             "caption": pd.Series(dtype=object),
         }
     )
+
+
+def attribute_row(instance: Instance | None, names: dict[int, str]) -> dict[str, Any]:
+    """Return the row of one handle in a Labels layer's features; None: no instance has it now.
+
+    Parameters
+    ----------
+    instance
+        The instance.
+    names
+        Category id → name.
+    """
+    if instance is None:
+        return {"category": None, "score": np.nan, "area": 0, "state": None, "source": None}
+    return {
+        "category": names[instance.category_id],
+        "score": instance.score,
+        "area": instance.area,
+        "state": instance.state.value,
+        "source": instance.source,
+    }
+
+
+def box_caption(category: str, score: float) -> str:
+    """Return what stands at an instance's box."""
+    return f"{category} (drawn)" if np.isnan(score) else f"{category} {score:.2f}"
 
 
 def _attribute_table(instances: InstanceSet) -> pd.DataFrame:

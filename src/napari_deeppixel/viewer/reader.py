@@ -16,8 +16,8 @@ from napari_deeppixel.core.image import ImageArray
 from napari_deeppixel.core.instance import InstanceSet, label_dtype
 from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
+from napari_deeppixel.viewer.boxes_view import MAX_CAPTIONS, box_colors, box_settings
 from napari_deeppixel.viewer.features import boxes_features, labels_features
-from napari_deeppixel.viewer.layers import MAX_CAPTIONS, box_colors, box_settings
 
 # each image makes up to three layers, and napari takes about 0.1 s to add one
 MAX_IMAGES = 20

@@ -28,8 +28,8 @@ from napari_deeppixel.engine.spec_file import read_spec
 from napari_deeppixel.viewer.layers import (
     InstanceLayers,
     instance_layers_of,
-    view_region,
 )
+from napari_deeppixel.viewer.plane_map import view_region
 from napari_deeppixel.viewer.read_layer import layer_to_image, lead_axis_letters
 from napari_deeppixel.widgets.advanced import AdvancedSettings
 from napari_deeppixel.widgets.controls import (

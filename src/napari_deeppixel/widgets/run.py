@@ -3,12 +3,14 @@
 import time
 from dataclasses import asdict
 from typing import Any
+from uuid import uuid4
 
 from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 
 from napari_deeppixel import __version__
-from napari_deeppixel.core.instance import InstanceState
+from napari_deeppixel.core.image import PlaneIndex
+from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.engine.base import cap_message
 from napari_deeppixel.viewer.layers import (
@@ -79,6 +81,8 @@ class DetectRun(QObject):
             mode,
         )
         self._started = time.monotonic()
+        # all planes of a run are one step to undo
+        self._run_id = f"run {uuid4()}"
         self._view = None
         self._ready = None
         self._found = self._kept = self._held_back = self._planes = 0
@@ -112,12 +116,12 @@ class DetectRun(QObject):
     def _show(self, found: PlaneFound) -> None:
         view = self._view or self._make_view()
         score = self._job.options.score or 0.0
-        view.take_edits(found.index)
+        for _ in view.settle_plane(found.index):
+            pass
         candidates = found.prediction.candidates
         replaced = view.session.add_predictions(
-            found.index, candidates, region_xyxy=self._job.region_xyxy
+            found.index, candidates, region_xyxy=self._job.region_xyxy, joins=self._run_id
         )
-        view.draw_plane(found.index)
         self._planes += 1
         self._found += len(view.session.visible(found.index))
         self._kept += replaced.kept
@@ -146,26 +150,23 @@ class DetectRun(QObject):
         """Return new instance layers; what a person did on the old ones goes along if it fits."""
         assert self._ready is not None
         job = self._job
-        session = AnnotationSession(job.image.image_hw, self._ready.spec.categories)
-        view = InstanceLayers(self._viewer, self._image, session, channel_axis=self._channel_axis)
-        if old is None:
-            return view
-        if old.session.image_hw != session.image_hw:
+        kept = {} if old is None else _human_work(old)
+        is_same_size = old is not None and old.session.image_hw == job.image.image_hw
+        if old is not None and is_same_size:
+            old.discard()
+        elif old is not None:
             # other pixels: the old layers stay as they are, under a name that says so
             old.set_aside()
-            return view
-        for index in old.session.plane_indices:
-            old.take_edits(index)
-            instances = old.session.plane(index)
-            kept = instances.select([s is not InstanceState.UNREVIEWED for s in instances.states])
-            new_index = view.session_index(old.data_index(index))
-            lead_shape = job.image.lead_shape
-            fits = len(new_index) == len(lead_shape) and all(
-                step < size for step, size in zip(new_index, lead_shape, strict=False)
+        session = AnnotationSession(job.image.image_hw, self._ready.spec.categories)
+        view = InstanceLayers(self._viewer, self._image, session, channel_axis=self._channel_axis)
+        lead_shape = job.image.lead_shape
+        for data_index, instances in kept.items() if is_same_size else ():
+            index = view.planes.session_index(data_index)
+            fits = len(index) == len(lead_shape) and all(
+                step < size for step, size in zip(index, lead_shape, strict=False)
             )
-            if fits and len(kept):
-                session.adopt(new_index, kept)
-        old.discard()
+            if fits:
+                session.add(index, instances, name="take over earlier work")
         return view
 
     def _on_failed(self, error: BaseException) -> None:
@@ -210,3 +211,15 @@ class DetectRun(QObject):
                 f"to {MAX_INSTANCE_LAYERS}."
             )
         return found
+
+
+def _human_work(view: InstanceLayers) -> dict[PlaneIndex, InstanceSet]:
+    """Return what a person did on some layers, by lead index in their data."""
+    view.settle_all()
+    work = {}
+    for index in view.session.plane_indices:
+        instances = view.session.plane(index)
+        kept = instances.select([s is not InstanceState.UNREVIEWED for s in instances.states])
+        if len(kept):
+            work[view.planes.data_index(index)] = kept
+    return work

@@ -1,0 +1,143 @@
+"""What a new run of a model does to the instances that are there."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_deeppixel.core.geometry import boxes_touch_region
+from napari_deeppixel.core.image import PlaneIndex
+from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
+from napari_deeppixel.edits.action import Action, Change
+
+Region = tuple[int, int, int, int]
+
+# two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
+_SAME_OBJECT_IOU = 0.5
+# of the smaller mask, where the edge of a view may have cut it
+_SAME_OBJECT_SHARE = 0.5
+
+
+class Keep(StrEnum):
+    """What a new run leaves as it is."""
+
+    HUMAN = "keep all reviewed and edited"
+    EDITED = "keep edited and drawn, replace accepted and rejected"
+    NOTHING = "replace everything"
+
+
+_REPLACED_STATES = {
+    Keep.HUMAN: {InstanceState.UNREVIEWED},
+    Keep.EDITED: {
+        InstanceState.UNREVIEWED,
+        InstanceState.ACCEPTED,
+        InstanceState.REJECTED,
+        InstanceState.UNSURE,
+    },
+    Keep.NOTHING: set(InstanceState),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replaced:
+    """What became of a plane when a model ran on it again.
+
+    Attributes
+    ----------
+    kept
+        Instances that a person had reviewed, edited or drawn.
+    held_back
+        Predictions that were left out because they show the same object as a kept one.
+    """
+
+    kept: int
+    held_back: int
+
+
+def rerun_action(
+    index: PlaneIndex,
+    present: InstanceSet,
+    predictions: InstanceSet,
+    *,
+    region_xyxy: Region | None,
+    keep: Keep,
+) -> tuple[Action, Replaced]:
+    """Return the action that puts predictions in the place of a plane's instances.
+
+    A prediction of an object that was there before gets its uuid, and so its handle and colour.
+
+    Parameters
+    ----------
+    index
+        Lead index of the plane.
+    present
+        All instances of the plane.
+    predictions
+        All candidates, in the categories of `present`.
+    region_xyxy
+        The part that the model saw; None: the plane.
+    keep
+        What stays.
+    """
+    is_kept = np.array([state not in _REPLACED_STATES[keep] for state in present.states], np.bool_)
+    is_staying = is_kept
+    if region_xyxy is not None:
+        # an object that the region cuts is known better from the run that saw it whole
+        is_staying = is_kept | ~_lie_inside(present, region_xyxy)
+    kept, staying, gone = (present.select(w) for w in (is_kept, is_staying, ~is_staying))
+    share = None if region_xyxy is None else _SAME_OBJECT_SHARE
+    fresh = [not _is_among(p, kept) and not _is_among(p, staying, share) for p in predictions]
+    accepted = predictions.select(np.array(fresh, np.bool_))
+    changes = _changes(index, gone, _as_new(accepted, present))
+    reviewed = sum(state is not InstanceState.REJECTED for state in kept.states)
+    replaced = Replaced(kept=reviewed, held_back=len(predictions) - len(accepted))
+    return Action(name="run the model", changes=tuple(changes)), replaced
+
+
+def _as_new(accepted: InstanceSet, present: InstanceSet) -> InstanceSet:
+    """Return predictions with new uuids where one is there already: a result that comes again."""
+    taken = set(present.uuids)
+    return replace(accepted, uuids=tuple(str(uuid4()) if u in taken else u for u in accepted.uuids))
+
+
+def _changes(index: PlaneIndex, gone: InstanceSet, accepted: InstanceSet) -> list[Change]:
+    left = {instance.uuid: instance for instance in gone}
+    uuids = list(gone.uuids)
+    new = []
+    for prediction in accepted:
+        same = None
+        for i in np.flatnonzero(boxes_touch_region(gone.boxes_xyxy, prediction.box_xyxy)):
+            if uuids[i] in left and prediction.mask.iou(gone.masks[i]) >= _SAME_OBJECT_IOU:
+                same = left.pop(uuids[i])
+                break
+        after = prediction if same is None else replace(prediction, uuid=same.uuid)
+        new.append(Change(index=index, before=same, after=after))
+    old = [Change(index=index, before=instance, after=None) for instance in left.values()]
+    return old + new
+
+
+def _lie_inside(instances: InstanceSet, region_xyxy: Region) -> NDArray[np.bool_]:
+    """Return which instances (N,) the edge of a region inside the image does not touch."""
+    height, width = instances.image_hw
+    x1, y1, x2, y2 = region_xyxy
+    boxes = instances.boxes_xyxy
+    inside: NDArray[np.bool_] = (
+        (boxes[:, 0] >= x1 + (x1 > 0))
+        & (boxes[:, 1] >= y1 + (y1 > 0))
+        & (boxes[:, 2] <= x2 - (x2 < width))
+        & (boxes[:, 3] <= y2 - (y2 < height))
+    )
+    return inside
+
+
+def _is_among(prediction: Instance, kept: InstanceSet, share: float | None = None) -> bool:
+    """Whether a prediction shows one of some instances, or that share of one."""
+    near = np.flatnonzero(boxes_touch_region(kept.boxes_xyxy, prediction.box_xyxy))
+    mask = prediction.mask
+    if share is None:
+        return any(mask.iou(kept.masks[i]) >= _SAME_OBJECT_IOU for i in near)
+    return any(
+        mask.intersection(kept.masks[i]) >= share * min(mask.area, kept.masks[i].area) for i in near
+    )
