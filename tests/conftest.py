@@ -12,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Before napari and torch are imported: neither reads nor writes what the person at this computer
-# has, napari's settings and downloaded weights. Processes that a test starts get the same.
+# has, napari's settings, downloaded weights and journals. Processes that a test starts get the
+# same.
 _SCRATCH = tempfile.TemporaryDirectory(prefix="napari-deeppixel-tests-")
 atexit.register(_SCRATCH.cleanup)
 os.environ["NAPARI_CONFIG"] = str(Path(_SCRATCH.name) / "napari.yaml")
 os.environ["TORCH_HOME"] = str(Path(_SCRATCH.name) / "torch")
+os.environ["NAPARI_DEEPPIXEL_JOURNAL"] = str(Path(_SCRATCH.name) / "journal")
 
 # no deadline: a shared CI machine is slow now and then, and says nothing about the code.
 # function_scoped_fixture: tmp_path and qtbot may be shared by the examples of one test

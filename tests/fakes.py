@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from napari_deeppixel.core.category import CategoryTable
+from napari_deeppixel.core.geometry import as_boxes
 from napari_deeppixel.core.image import pick_channels
-from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.instance import Instance, InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.core.progress import CancelToken, Progress
@@ -45,8 +46,8 @@ class ThresholdEngine:
     ----------
     is_inside
         Set while a call waits for `hold`.
-    calls
-        The options of each call so far.
+    calls, prompter_calls
+        The options of each call of `predict` and of `prompter` so far.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ThresholdEngine:
         self._spec = slim_spec("threshold", table, description="Bright pixels.", score=0.5)
         self.is_inside = threading.Event()
         self.calls: list[PredictOptions] = []
+        self.prompter_calls: list[PredictOptions] = []
 
     @property
     def spec(self) -> ModelSpec:
@@ -87,12 +89,35 @@ class ThresholdEngine:
     ) -> list[Prediction]:
         cancel = cancel or CancelToken()
         self.calls.append(options)
+        self._take_steps(cancel, on_progress)
+        return [self._predict_plane(plane, options) for plane in planes]
+
+    def prompter(
+        self,
+        plane: NDArray[Any],
+        options: PredictOptions,
+        *,
+        cancel: CancelToken | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> "ThresholdPrompter":
+        """Return a prompter, after steps that can be held and cancelled as those of `predict`."""
+        self.prompter_calls.append(options)
+        self._take_steps(cancel or CancelToken(), on_progress)
+        return ThresholdPrompter(
+            self._brightness(plane, options),
+            threshold=self._threshold,
+            categories=self._spec.categories,
+            source=self.source,
+        )
+
+    def _take_steps(
+        self, cancel: CancelToken, on_progress: Callable[[Progress], None] | None
+    ) -> None:
         for step in range(self._steps):
             self._wait(cancel)
             cancel.raise_if_cancelled()
             if on_progress is not None:
                 on_progress(Progress(fraction=step / self._steps))
-        return [self._predict_plane(plane, options) for plane in planes]
 
     def _wait(self, cancel: CancelToken) -> None:
         if self._hold is not None:
@@ -106,9 +131,15 @@ class ThresholdEngine:
                 return
             pause.wait(0.01)
 
-    def _predict_plane(self, plane: NDArray[Any], options: PredictOptions) -> Prediction:
+    def _brightness(self, plane: NDArray[Any], options: PredictOptions) -> NDArray[np.float64]:
         pixels = pick_channels(plane, options.channels, self._spec.num_inputs)
-        bright = (options.normalization or _AUTO).apply(pixels).mean(axis=2, dtype=np.float64)
+        bright: NDArray[np.float64] = (
+            (options.normalization or _AUTO).apply(pixels).mean(axis=2, dtype=np.float64)
+        )
+        return bright
+
+    def _predict_plane(self, plane: NDArray[Any], options: PredictOptions) -> Prediction:
+        bright = self._brightness(plane, options)
         groups = label(bright >= self._threshold, connectivity=2)
         numbers = range(1, int(groups.max()) + 1)
         scores = np.array([bright[groups == number].mean() for number in numbers])
@@ -129,3 +160,70 @@ class ThresholdEngine:
             detection_scores=scores[best],
             max_instances=options.max_instances,
         )
+
+
+class ThresholdPrompter:
+    """A `BoxPrompter` without a network: the bright pixels in a box, the group under a point.
+
+    Scores are mean brightness, at least 0.05; `size_px` changes nothing.
+
+    Parameters
+    ----------
+    bright
+        Brightness (H, W), 0 to 1.
+    threshold
+        Brightness from which a pixel is set.
+    categories, source
+        As instances carry them; the category is the first.
+    """
+
+    def __init__(
+        self,
+        bright: NDArray[np.float64],
+        *,
+        threshold: float,
+        categories: CategoryTable,
+        source: str,
+    ) -> None:
+        self._bright, self._is_set = bright, bright >= threshold
+        self._categories, self._source = categories, source
+        self.image_hw = (bright.shape[0], bright.shape[1])
+        self.memory_bytes = bright.nbytes
+
+    def instances_in(self, boxes_xyxy: Any) -> list[Instance | None]:
+        height, width = self.image_hw
+        boxes = as_boxes(boxes_xyxy).clip(0, (width, height, width, height))
+        return [self._in_box(box) for box in boxes]
+
+    def _in_box(self, box: NDArray[np.float64]) -> Instance | None:
+        if not (box[2:] - box[:2] >= 1).all():
+            return None
+        x1, y1 = np.floor(box[:2]).astype(int)
+        x2, y2 = np.ceil(box[2:]).astype(int)
+        mask = CroppedMask.from_mask(self._is_set[y1:y2, x1:x2], y=int(y1), x=int(x1))
+        return self._instance(mask, tuple(box.tolist())) if mask else None
+
+    def instance_at(
+        self,
+        point_xy: tuple[float, float],
+        *,
+        size_px: float | None = None,  # noqa: ARG002  part of the protocol
+    ) -> Instance | None:
+        (x, y), (height, width) = point_xy, self.image_hw
+        if not (0 <= x < width and 0 <= y < height) or not self._is_set[int(y), int(x)]:
+            return None
+        groups = label(self._is_set, connectivity=2)
+        mask = CroppedMask.from_mask(groups == groups[int(y), int(x)])
+        return self._instance(mask, mask.box_xyxy) if mask else None
+
+    def _instance(self, mask: CroppedMask, box: tuple[float, ...]) -> Instance:
+        brightness = self._bright[mask.slices][mask.pixels].mean()
+        found = InstanceSet(
+            image_hw=self.image_hw,
+            masks=(mask,),
+            categories=self._categories,
+            scores=np.array([brightness]).clip(CANDIDATE_SCORE, 1),
+            sources=(self._source,),
+            predicted_boxes_xyxy=np.array([box]),
+        )
+        return found[0]

@@ -17,6 +17,8 @@ from napari_deeppixel.core.geometry import (
     centres_in_region,
     corners_yx_to_boxes_xyxy,
     mask_to_box_xyxy,
+    outline_xy_to_yx,
+    outline_yx_to_xy,
     view_corners_to_region_xyxy,
 )
 
@@ -199,3 +201,15 @@ def test_corners_carry_the_lead_index_of_their_plane() -> None:
         [[5, 1, 1.5, 2.5], [5, 1, 1.5, 3.5], [5, 1, 2.5, 3.5], [5, 1, 2.5, 2.5]]
     ]
     assert boxes_xyxy_to_corners_yx([], lead=(5,)).shape == (0, 4, 3)
+
+
+def test_centre_of_a_pixel_lies_half_a_pixel_from_its_edges() -> None:
+    # the centre of the pixel at row 2, column 3, and its top left corner
+    assert outline_yx_to_xy([(2, 3), (1.5, 2.5)]) == ((3.5, 2.5), (3, 2))
+    assert outline_xy_to_yx([(3.5, 2.5), (3, 2)]).tolist() == [[2, 3], [1.5, 2.5]]
+
+
+@given(st.lists(st.tuples(quarters, quarters), min_size=1, max_size=5))
+def test_outlines_come_back_from_pixel_edges(outline_yx: list[tuple[float, float]]) -> None:
+    there = outline_yx_to_xy(outline_yx)
+    assert outline_xy_to_yx(there).tolist() == [list(point) for point in outline_yx]

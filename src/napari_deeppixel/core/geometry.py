@@ -81,16 +81,6 @@ def corners_yx_to_boxes_xyxy(corners_yx: ArrayLike) -> Boxes:
     return np.concatenate([low, high], axis=1) + _EDGE_TO_CENTRE
 
 
-def points_yx_to_xy(points_yx: ArrayLike) -> NDArray[np.float64]:
-    """Return points (N, 2) in napari data coordinates (y, x) as (x, y) on pixel edges."""
-    return np.asarray(points_yx, dtype=np.float64).reshape(-1, 2)[:, ::-1] + _EDGE_TO_CENTRE
-
-
-def points_xy_to_yx(points_xy: ArrayLike) -> NDArray[np.float64]:
-    """Return points (N, 2) on pixel edges (x, y) in napari data coordinates (y, x)."""
-    return (np.asarray(points_xy, dtype=np.float64).reshape(-1, 2) - _EDGE_TO_CENTRE)[:, ::-1]
-
-
 def boxes_xyxy_to_xywh(boxes_xyxy: ArrayLike) -> Boxes:
     """Return boxes as COCO writes them: x, y, width, height."""
     boxes = as_boxes(boxes_xyxy).copy()

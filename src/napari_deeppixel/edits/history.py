@@ -27,6 +27,11 @@ class History:
         return len(self._done)
 
     @property
+    def top(self) -> Action | None:
+        """The newest step that was done; None if there is none."""
+        return self._done[-1] if self._done else None
+
+    @property
     def undo_name(self) -> str:
         """What undo would take back; empty if there is nothing."""
         return self._done[-1].name if self._done else ""

@@ -1,5 +1,6 @@
 """What a new run of a model does to the instances that are there."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import uuid4
@@ -63,6 +64,7 @@ def rerun_action(
     *,
     region_xyxy: Region | None,
     keep: Keep,
+    hidden_uuids: Collection[str] = (),
 ) -> tuple[Action, Replaced]:
     """Return the action that puts predictions in the place of a plane's instances.
 
@@ -80,6 +82,8 @@ def rerun_action(
         The part that the model saw; None: the plane.
     keep
         What stays.
+    hidden_uuids
+        Candidates that are not shown: those that the region cuts hold no prediction back.
     """
     is_kept = np.array([state not in _REPLACED_STATES[keep] for state in present.states], np.bool_)
     is_staying = is_kept
@@ -88,7 +92,8 @@ def rerun_action(
         is_staying = is_kept | ~_lie_inside(present, region_xyxy)
     kept, staying, gone = (present.select(w) for w in (is_kept, is_staying, ~is_staying))
     share = None if region_xyxy is None else _SAME_OBJECT_SHARE
-    fresh = [not _is_among(p, kept) and not _is_among(p, staying, share) for p in predictions]
+    seen = staying.select([uuid not in hidden_uuids for uuid in staying.uuids])
+    fresh = [not _is_among(p, kept) and not _is_among(p, seen, share) for p in predictions]
     accepted = predictions.select(np.array(fresh, np.bool_))
     changes = _changes(index, gone, _as_new(accepted, present))
     reviewed = sum(state is not InstanceState.REJECTED for state in kept.states)

@@ -246,6 +246,10 @@ class AnnotationSession:
             return True
         return not instance.score < self._score and instance.area >= self._min_area
 
+    def _is_hidden(self, index: PlaneIndex, instance: Instance) -> bool:
+        is_open = instance.state is InstanceState.UNREVIEWED
+        return is_open and not self.is_visible(index, instance.uuid)
+
     def _numbered(self, index: PlaneIndex, instance: Instance, record: PlaneRecord) -> Instance:
         """Give a shown instance its handle: hidden ones get none, so that handles stay small."""
         if instance.handle or not record.is_shown(instance.uuid):
@@ -371,12 +375,14 @@ class AnnotationSession:
         """
         self._refuse_if_read_only()
         ids = self.join_categories(predictions.categories)
+        present = self.plane(index)
         action, replaced = rerun_action(
             index,
-            self.plane(index),
+            present,
             predictions.recategorised(self._categories, ids),
             region_xyxy=region_xyxy,
             keep=keep,
+            hidden_uuids={i.uuid for i in present if self._is_hidden(index, i)},
         )
         self.apply(
             replace(action, changes=tuple(map(self._as_stored, action.changes))), joins=joins
@@ -391,7 +397,7 @@ class AnnotationSession:
             after = replace(after, handle=self._handles.get(after.uuid, 0))
         return replace(change, before=before, after=after)
 
-    def add(self, index: PlaneIndex, instances: InstanceSet, *, name: str) -> None:
+    def add(self, index: PlaneIndex, instances: InstanceSet, *, name: str, joins: str = "") -> None:
         """Add instances of another session of the same planes, with their states and uuids."""
         self._refuse_if_read_only()
         ids = self.join_categories(instances.categories)
@@ -404,7 +410,7 @@ class AnnotationSession:
             )
             for instance in moved
         ]
-        self.apply(Action(name=name, changes=tuple(changes)))
+        self.apply(Action(name=name, changes=tuple(changes)), joins=joins)
 
     def join_categories(self, categories: CategoryTable) -> dict[int, int]:
         """Add the categories of another table; return its category id → the id here."""

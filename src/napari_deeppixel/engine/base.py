@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.geometry import Boxes
+from napari_deeppixel.core.instance import Instance, InstanceSet
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.spec import ModelSpec
@@ -114,6 +115,47 @@ def cap_message(max_instances: int) -> str:
     )
 
 
+class BoxPrompter(Protocol):
+    """One plane with its features kept: masks of boxes and points that a person gives.
+
+    Coordinates are pixels of the plane, on pixel edges. Instances come back unreviewed, with the
+    model as their source and handle 1: whoever keeps one gives it a handle.
+    """
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Size of the plane."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the features hold."""
+        ...
+
+    def instances_in(self, boxes_xyxy: Boxes) -> list[Instance | None]:
+        """Return the object in each box (N, 4); None where there is none.
+
+        A box is cut to the plane first, and comes back so as the predicted box. It holds no
+        object if it is then less than a pixel wide or high, or no pixel reaches the mask
+        threshold. The mask stays inside the box, rounded outwards to pixels.
+        """
+        ...
+
+    def instance_at(
+        self, point_xy: tuple[float, float], *, size_px: float | None = None
+    ) -> Instance | None:
+        """Return the object under a point (x, y); None where there is none.
+
+        Parameters
+        ----------
+        point_xy
+            A point in the plane.
+        size_px
+            Side of a typical object; None: sizes that the model was made for.
+        """
+        ...
+
+
 class Engine(Protocol):
     """Anything that finds instances in planes."""
 
@@ -141,6 +183,23 @@ class Engine(Protocol):
         on_progress: Callable[[Progress], None] | None = None,
     ) -> list[Prediction]:
         """Return what was found in each plane (H, W, C).
+
+        Raises
+        ------
+        RunCancelled
+            If `cancel` was set meanwhile.
+        """
+        ...
+
+    def prompter(
+        self,
+        plane: NDArray[Any],
+        options: PredictOptions,
+        *,
+        cancel: CancelToken | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> BoxPrompter:
+        """Return a plane (H, W, C) with its features kept, to be asked about boxes and points.
 
         Raises
         ------

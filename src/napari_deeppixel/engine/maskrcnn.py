@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,15 @@ from napari_deeppixel.engine.base import CANDIDATE_SCORE, Prediction, PredictOpt
 from napari_deeppixel.engine.device import device_description
 from napari_deeppixel.engine.paste import paste_masks
 from napari_deeppixel.engine.precision import pick_dtype, run_heads_in
+from napari_deeppixel.engine.prompt import FeaturePrompter, PlaneFeatures, plane_features
 from napari_deeppixel.engine.spec import ModelSpec
 from napari_deeppixel.engine.torch_gate import torch
+from napari_deeppixel.engine.uncertainty import edge_uncertainties
 
 ReportProgress = Callable[[Progress], None]
+
+# the RPN's three layers run once for each feature level, all other layers once
+_RPN_REPEATS = 3 * 4
 
 
 class MaskRCNNEngine:
@@ -99,20 +105,67 @@ class MaskRCNNEngine:
         if not planes:
             return []
         normalised = [self._normalise(plane, options) for plane in planes]
-        # a percentile stretch makes noise or nothing of a plane without contrast: no object there
-        is_relative = (options.normalization or self._spec.normalization).mode == "percentile"
-        used = [n for n, plane in enumerate(normalised) if not is_relative or np.ptp(plane) > 0]
+        used = [n for n, plane in enumerate(normalised) if self._has_contrast(plane, options)]
         found: dict[int, dict[str, Any]] = {}
         if used:
             inputs = [self._to_input(normalised[n]) for n in used]
-            with self._lock, torch.inference_mode():
-                self._set_options(options)
-                with _watched(self._model, cancel or CancelToken(), on_progress):
-                    found = dict(zip(used, self._forward(inputs), strict=True))
+            watched = _watched(self._model, cancel, on_progress, repeats=_RPN_REPEATS)
+            with self._turn(options), watched:
+                found = dict(zip(used, self._forward(inputs), strict=True))
         return [
             self._to_prediction(found.get(n, _nothing()), plane.shape[:2], options)
             for n, plane in enumerate(planes)
         ]
+
+    def prompter(
+        self,
+        plane: NDArray[Any],
+        options: PredictOptions,
+        *,
+        cancel: CancelToken | None = None,
+        on_progress: ReportProgress | None = None,
+    ) -> FeaturePrompter:
+        """Return a plane (H, W, C) with its features kept, to be asked about boxes and points.
+
+        The backbone runs here, once. In a plane without contrast, where the model stretches
+        contrast by percentiles, no prompt finds an object, as in `predict`.
+
+        Raises
+        ------
+        RunCancelled
+            If `cancel` was set meanwhile; it is looked at before every layer.
+        ImageError
+            If the chosen channels do not exist.
+        DeviceError
+            If the plane does not fit the device's memory.
+        """
+        normalised = self._normalise(plane, options)
+        features = None
+        if self._has_contrast(normalised, options):
+            pixels = self._to_input(normalised)
+            with self._turn(options), _watched(self._model.backbone, cancel, on_progress):
+                features = self._features(pixels)
+        return FeaturePrompter(
+            self._model,
+            features,
+            image_hw=(plane.shape[0], plane.shape[1]),
+            spec=self._spec,
+            source=self.source,
+            mask_threshold=options.mask_threshold,
+            take_turn=partial(self._turn, options),
+        )
+
+    @contextmanager
+    def _turn(self, options: PredictOptions) -> Iterator[None]:
+        """Hold the network alone, set up as the options say."""
+        with self._lock, torch.inference_mode():
+            self._set_options(options)
+            yield
+
+    def _has_contrast(self, normalised: NDArray[np.float32], options: PredictOptions) -> bool:
+        # a percentile stretch makes noise or nothing of a plane without contrast: no object there
+        is_relative = (options.normalization or self._spec.normalization).mode == "percentile"
+        return not is_relative or bool(np.ptp(normalised) > 0)
 
     def _normalise(self, plane: NDArray[Any], options: PredictOptions) -> NDArray[np.float32]:
         pixels = pick_channels(plane, options.channels, self._spec.num_inputs)
@@ -146,14 +199,26 @@ class MaskRCNNEngine:
         if error is not None:
             torch.cuda.empty_cache()
             if len(inputs) == 1:
-                raise DeviceError(
-                    f"an image of {tuple(inputs[0].shape[1:])} pixels does not fit the memory of "
-                    f"{self.device_name}: run on the view instead, choose the CPU, or close other "
-                    "programs that use the device"
-                ) from error
+                raise self._too_large(inputs[0]) from error
             half = len(inputs) // 2
             return self._forward(inputs[:half]) + self._forward(inputs[half:])
         return [{key: value.cpu() for key, value in result.items()} for result in results]
+
+    def _features(self, pixels: Any) -> PlaneFeatures:
+        try:
+            return plane_features(self._model, pixels)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            torch.cuda.empty_cache()
+            raise self._too_large(pixels) from error
+
+    def _too_large(self, pixels: Any) -> DeviceError:
+        return DeviceError(
+            f"an image of {tuple(pixels.shape[1:])} pixels does not fit the memory of "
+            f"{self.device_name}: run on the view instead, choose the CPU, or close other "
+            "programs that use the device"
+        )
 
     def _to_prediction(
         self, raw: dict[str, Any], image_hw: tuple[int, int], options: PredictOptions
@@ -181,6 +246,7 @@ class MaskRCNNEngine:
             scores=scores[kept],
             sources=(self.source,) * len(kept),
             predicted_boxes_xyxy=raw["boxes"].double().numpy()[kept],
+            edge_uncertainties=edge_uncertainties(raw["masks"])[kept],
         )
         return Prediction(
             candidates=candidates,
@@ -205,11 +271,20 @@ def _nothing() -> dict[str, Any]:
 
 
 @contextmanager
-def _watched(model: Any, cancel: CancelToken, on_progress: ReportProgress | None) -> Iterator[None]:
-    """Look at the cancel token, and report, before each layer of a forward pass."""
-    leaves = [module for module in model.modules() if not any(True for _ in module.children())]
-    # the RPN's three layers run once for each feature level; all others once
-    total = len(leaves) + 3 * 4
+def _watched(
+    module: Any,
+    cancel: CancelToken | None,
+    on_progress: ReportProgress | None,
+    *,
+    repeats: int = 0,
+) -> Iterator[None]:
+    """Look at the cancel token, and report, before each layer of a forward pass.
+
+    `repeats` is how often layers run beyond once each.
+    """
+    cancel = cancel or CancelToken()
+    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
+    total = len(leaves) + repeats
     seen = 0
 
     def before_layer(_module: Any, _inputs: Any) -> None:

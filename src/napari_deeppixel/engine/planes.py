@@ -11,12 +11,14 @@ from napari_deeppixel.core.image import ImageArray, PlaneIndex, as_image_array, 
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import (
+    BoxPrompter,
     Engine,
     InstanceCapWarning,
     Prediction,
     PredictOptions,
     cap_message,
 )
+from napari_deeppixel.engine.prompt import RegionPrompter
 from napari_deeppixel.engine.weights import load_model
 
 # a larger plane is not read whole for the sake of a region's contrast
@@ -79,6 +81,49 @@ def predict_planes(
                 dy=region_xyxy[1], dx=region_xyxy[0], image_hw=image.image_hw
             )
         yield index, prediction
+
+
+def plane_prompter(
+    image: Any,
+    engine: Engine,
+    options: PredictOptions,
+    *,
+    index: PlaneIndex = (),
+    region_xyxy: tuple[int, int, int, int] | None = None,
+    cancel: CancelToken | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> BoxPrompter:
+    """Return one plane with its features kept, to be asked about boxes and points.
+
+    Parameters
+    ----------
+    image, engine, options
+        As in `predict_planes`.
+    index
+        Lead index of the plane.
+    region_xyxy
+        Part of the plane to look at, with the contrast of the whole; boxes and masks are in the
+        whole plane, and boxes are cut to the part. None: the whole plane, whose features take
+        about as long as a prediction. From some 2048 x 2048 pixels on, rather give what
+        `engine.prompt.region_around` says for one prompt, with a margin of a few objects.
+    cancel, on_progress
+        `cancel` is looked at before each layer of the backbone.
+
+    Raises
+    ------
+    RunCancelled
+        If `cancel` was set.
+    ImageError
+        If the plane cannot be read.
+    """
+    image = as_image_array(image)
+    (cancel or CancelToken()).raise_if_cancelled()
+    plane = image.plane(index, region_xyxy=region_xyxy)
+    if region_xyxy is None:
+        return engine.prompter(plane, options, cancel=cancel, on_progress=on_progress)
+    options = _with_limits_of_plane(options, engine, image, index)
+    inner = engine.prompter(plane, options, cancel=cancel, on_progress=on_progress)
+    return RegionPrompter(inner, region_xyxy=region_xyxy, image_hw=image.image_hw)
 
 
 def _with_limits_of_plane(

@@ -67,12 +67,18 @@ class InstanceLayers:
         Signal: something may have changed in our layers that was not taken over yet.
     selection_changed
         Signal: the instances that a person selected in our layers, plane index and uuid each.
+    clicked
+        Signal: the instance that a person clicked in a Labels layer, plane index and uuid, and
+        whether to add it to the selection (Shift).
     layer_added
         Signal: a layer of ours came into the viewer.
+    is_tool_armed
+        While a drawing tool waits for the mouse, clicks select nothing.
     """
 
     dirtied = Signal()
     selection_changed = Signal(object)
+    clicked = Signal(object, bool)
     layer_added = Signal(object)
 
     # what a person can do to a layer of ours, as its undo and "new label" keys do it
@@ -99,6 +105,7 @@ class InstanceLayers:
         self.regions = RegionsView(viewer, f"{image.name} complete", session, self.planes)
         self.regions.edited.connect(self.dirtied.emit)
         self.regions.layer_added.connect(self._adopt_layer)
+        self.is_tool_armed = False
         self.mode = LabelsMode.ONE
         self.overlap_rule = OverlapRule.TAKE
         self.drawn_category_id: int | None = None
@@ -215,6 +222,7 @@ class InstanceLayers:
         layer.events.paint.connect(self._on_paint)
         layer.events.set_data.connect(self._on_set_data)
         layer.events.selected_label.connect(self._on_label_selected)
+        layer.mouse_drag_callbacks.append(self._on_press)
         # above the image and whatever else is there, below the boxes
         place = len(self._viewer.layers)
         if self._boxes is not None and self._boxes in self._viewer.layers:
@@ -534,6 +542,24 @@ class InstanceLayers:
         found = self.session.find(handle)
         if found is not None:
             self.selection_changed.emit([(found[0], found[1].uuid)])
+
+    def _on_press(self, layer: Labels, event: Any) -> Iterator[None]:
+        """Select what is clicked, where the mouse does not paint; a drag pans as always."""
+        if self.is_tool_armed or layer.mode != "pan_zoom":
+            return
+        position, directions = event.position, (event.view_direction, event.dims_displayed)
+        is_adding = "Shift" in event.modifiers
+        yield
+        while event.type == "mouse_move":
+            if np.linalg.norm(np.subtract(event.position, position)) > 0 and event.is_dragging:
+                return
+            yield
+        handle = layer.get_value(
+            position, view_direction=directions[0], dims_displayed=directions[1], world=True
+        )
+        found = self.session.find(int(handle)) if handle else None
+        if found is not None:
+            self.clicked.emit((found[0], found[1].uuid), is_adding)
 
     def _raise(self, view: LabelsView, handle: int | None) -> None:
         """Draw the selected instance on top, so that its hidden part can be seen and edited."""

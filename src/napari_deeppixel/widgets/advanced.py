@@ -7,6 +7,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_deeppixel.core.normalization import Normalization
+from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.engine.base import DEFAULT_MAX_INSTANCES, PredictOptions
 from napari_deeppixel.viewer.layers import LabelsMode
 from napari_deeppixel.widgets.controls import RED, Note, named
@@ -129,6 +130,14 @@ class AdvancedSettings(QWidget):
             "How instances are spread over Labels layers.",
             choices=[mode.value for mode in LabelsMode],
         )
+        self._keep = _field(
+            ComboBox,
+            "keep",
+            "A new run",
+            "What a new run leaves as it is. Anything but the first asks before it replaces what "
+            "you did, and can be undone.",
+            choices=[keep.value for keep in Keep],
+        )
         self._fields = (
             self._channel_axis,
             self._channels,
@@ -141,6 +150,7 @@ class AdvancedSettings(QWidget):
             self._min_area,
             self._precision,
             self._labels_mode,
+            self._keep,
         )
         self._axis_numbers: dict[str, int] = {}
         self._lay_out()
@@ -207,6 +217,15 @@ class AdvancedSettings(QWidget):
     def labels_mode(self) -> LabelsMode:
         """How instances are spread over Labels layers."""
         return LabelsMode(self._labels_mode.value)
+
+    @property
+    def keep(self) -> Keep:
+        """What a new run leaves as it is."""
+        return Keep(self._keep.value)
+
+    def keep_human_work(self) -> None:
+        """Go back to the safe choice: replacing is asked for one run at a time."""
+        self._keep.value = Keep.HUMAN.value
 
     @property
     def min_area(self) -> int:

@@ -7,11 +7,12 @@ from typing import Any
 
 from napari.layers import Image, Shapes
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QMessageBox,
     QProgressBar,
     QVBoxLayout,
     QWidget,
@@ -21,7 +22,10 @@ from superqt.utils import signals_blocked
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.progress import Progress, duration
+from napari_deeppixel.edits.rerun import Keep
+from napari_deeppixel.edits.tools import replace_counts
 from napari_deeppixel.engine.base import CANDIDATE_SCORE
 from napari_deeppixel.engine.catalogue import CATALOGUE
 from napari_deeppixel.engine.spec_file import read_spec
@@ -63,7 +67,14 @@ class DetectTab(QWidget):
     ----------
     viewer
         The napari viewer.
+
+    Signals
+    -------
+    image_changed
+        Another image is chosen, or its axes mean something else.
     """
+
+    image_changed = Signal()
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -208,13 +219,30 @@ class DetectTab(QWidget):
         layer = self.image_layer
         return None if layer is None else instance_layers_of(layer)
 
-    def _image_array(self) -> ImageArray:
+    @property
+    def channel_axis(self) -> int | None:
+        """Axis of the chosen image that holds channels."""
+        return self._advanced.channel_axis
+
+    def show_score(self, score: float) -> None:
+        """Put the slider where earlier work had it."""
+        with signals_blocked(self._score):
+            self._score.setValue(score)
+
+    def image_array(self) -> ImageArray:
+        """Return the pixels of the chosen image.
+
+        Raises
+        ------
+        ValueError, DeepPixelError
+            If none is chosen, or it cannot be read.
+        """
         layer = self.image_layer
         if layer is None:
             raise ValueError("Open an image, or try File > Open Sample > DeepPixel.")
         return layer_to_image(layer, channel_axis=self._advanced.channel_axis)
 
-    def _job(self) -> DetectJob:
+    def job(self) -> DetectJob:
         """Return the run that the form describes.
 
         Raises
@@ -222,13 +250,13 @@ class DetectTab(QWidget):
         ValueError, DeepPixelError
             If a setting is wrong.
         """
-        image = self._image_array()
+        image = self.image_array()
         options = self._advanced.options(image.num_channels, self._score.value())
         scope, axis = self._scope.currentData()
         region = None
         if scope is Scope.VIEW:
             layer = self.image_layer
-            assert layer is not None  # _image_array has said so
+            assert layer is not None  # image_array has said so
             dims = self._viewer.dims
             if dims.ndisplay != 2 or tuple(dims.order[-2:]) != (dims.ndim - 2, dims.ndim - 1):
                 raise ValueError(
@@ -301,10 +329,11 @@ class DetectTab(QWidget):
                 self._score.setValue(view.session.score)
         self._shown_image = layer
         self._update_scopes()
+        self.image_changed.emit()
 
     def _update_scopes(self) -> None:
         try:
-            image = self._image_array()
+            image = self.image_array()
         except (ValueError, DeepPixelError):
             image = None
         chosen = self._scope.currentText().split(" (")[0]
@@ -369,7 +398,7 @@ class DetectTab(QWidget):
         """Disable Run while a setting is wrong, and say beside the field what is."""
         image_error = model_error = advanced_error = ""
         try:
-            image = self._image_array()
+            image = self.image_array()
             self._advanced.options(image.num_channels, self._score.value())
         except DeepPixelError as error:
             image_error = str(error)
@@ -405,12 +434,16 @@ class DetectTab(QWidget):
 
     def _on_run(self) -> None:
         try:
-            job = self._job()
+            job = self.job()
         except (ValueError, DeepPixelError) as error:
             self._status.say(str(error), color=RED)
             return
         layer = self.image_layer
         assert layer is not None
+        keep = self._advanced.keep
+        if not self._may_replace(job, keep):
+            return
+        self._advanced.keep_human_work()
         self._started = time.monotonic()
         self.run.steps.stop()
         self.run.start(
@@ -418,12 +451,33 @@ class DetectTab(QWidget):
             layer,
             channel_axis=self._advanced.channel_axis,
             mode=self._advanced.labels_mode,
+            keep=keep,
         )
         self._run_button.setEnabled(False)
         self._cancel_button.setEnabled(True)
         self._status.say("")
         self._on_progress(Progress(fraction=0.0, message="starting"))
         self._progress.show()
+
+    def _may_replace(self, job: DetectJob, keep: Keep) -> bool:
+        """Ask before a run replaces what a person did, with counts."""
+        view = self.instance_layers
+        if keep is Keep.HUMAN or view is None:
+            return True
+        view.settle_all()
+        counts = replace_counts(view.session, job.indices, keep)
+        human = {s.value: n for s, n in counts.items() if n and s is not InstanceState.UNREVIEWED}
+        if not human:
+            return True
+        what = ", ".join(f"{count:,} {state}" for state, count in human.items())
+        answer = QMessageBox.question(
+            self,
+            "Replace reviewed instances?",
+            f"This run would replace {what}. Undo brings them back.",
+            QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.Cancel,
+            QMessageBox.StandardButton.Cancel,
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _on_cancel(self) -> None:
         self.run.cancel()

@@ -6,6 +6,8 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_deeppixel.widgets.detect import DetectTab
+from napari_deeppixel.widgets.journals import Journals
+from napari_deeppixel.widgets.review import ReviewTab
 
 
 class DeepPixelWidget(QWidget):
@@ -21,10 +23,13 @@ class DeepPixelWidget(QWidget):
     def __init__(self, napari_viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("DeepPixel")
+        self.journals = Journals(self)
         self.detect = DetectTab(napari_viewer, self)
+        self.review = ReviewTab(napari_viewer, self.detect, self.journals, self)
         self.tabs = QTabWidget(self)
         self.tabs.setObjectName("tabs")
         self.tabs.addTab(self.detect, "Detect")
+        self.tabs.addTab(self.review, "Review")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.tabs)
@@ -35,10 +40,15 @@ class DeepPixelWidget(QWidget):
         The dock's close button neither closes nor deletes the widget; it only loses its parent.
         """
         if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.detect.shut_down()
+            self._shut_down()
         return bool(super().event(event))
 
     def closeEvent(self, event: Any) -> None:
         """Stop all work."""
-        self.detect.shut_down()
+        self._shut_down()
         super().closeEvent(event)
+
+    def _shut_down(self) -> None:
+        self.review.shut_down()
+        self.detect.shut_down()
+        self.journals.shut_down()

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_deeppixel import __version__
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
+from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.engine.base import cap_message
 from napari_deeppixel.viewer.layers import (
@@ -32,6 +33,11 @@ from napari_deeppixel.widgets.worker import BackgroundTask, StepRunner
 class DetectRun(QObject):
     """One detection run at a time on a viewer.
 
+    Attributes
+    ----------
+    shelf
+        Holds the engine that was used last; prompts use it, too.
+
     Signals
     -------
     progressed
@@ -49,7 +55,7 @@ class DetectRun(QObject):
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._shelf = EngineShelf()
+        self.shelf = EngineShelf()
         self._task = BackgroundTask(self)
         self._task.yielded.connect(self._on_yielded)
         self._task.progressed.connect(self.progressed)
@@ -72,8 +78,10 @@ class DetectRun(QObject):
         *,
         channel_axis: int | None,
         mode: LabelsMode,
+        keep: Keep = Keep.HUMAN,
     ) -> None:
         """Run a job whose results go on an Image layer."""
+        self._keep = keep
         self._job, self._image, self._channel_axis, self._mode = (
             job,
             image,
@@ -87,7 +95,7 @@ class DetectRun(QObject):
         self._ready = None
         self._found = self._kept = self._held_back = self._planes = 0
         self._is_capped = self._has_failed = False
-        shelf = self._shelf
+        shelf = self.shelf
         self._task.start(lambda cancel, report: run_job(job, shelf, cancel, report))
 
     def cancel(self) -> None:
@@ -120,7 +128,11 @@ class DetectRun(QObject):
             pass
         candidates = found.prediction.candidates
         replaced = view.session.add_predictions(
-            found.index, candidates, region_xyxy=self._job.region_xyxy, joins=self._run_id
+            found.index,
+            candidates,
+            region_xyxy=self._job.region_xyxy,
+            keep=self._keep,
+            joins=self._run_id,
         )
         self._planes += 1
         self._found += len(view.session.visible(found.index))

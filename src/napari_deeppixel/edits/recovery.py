@@ -1,0 +1,265 @@
+"""What a journal can bring back after a crash."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from napari_deeppixel.core.errors import DeepPixelError
+from napari_deeppixel.core.instance import InstanceState
+from napari_deeppixel.edits.journal_files import FolderLock, JournalFolder, read_json
+from napari_deeppixel.edits.record import (
+    UNREADABLE,
+    ReadRecord,
+    SavedElsewhere,
+    StepTaken,
+    decode_record,
+    replay,
+    unframed,
+)
+from napari_deeppixel.edits.session import AnnotationSession
+from napari_deeppixel.edits.snapshot_file import Snapshot, SnapshotError, read_snapshot
+
+# of a journal that somebody else goes on writing
+_MAX_READINGS = 5
+
+
+class RecoveryError(DeepPixelError):
+    """A journal is there, but nothing in it can be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoverySummary:
+    """What a journal would bring back.
+
+    Attributes
+    ----------
+    image_name, source
+        Of the image when it was edited; its file may have moved since.
+    counts
+        Instances in each state; hidden candidates do not count.
+    complete_planes
+        Planes with complete regions.
+    last_written
+        When, in local time.
+    damage
+        What could not be read; empty if all could.
+    """
+
+    image_name: str
+    source: str
+    counts: Mapping[InstanceState, int]
+    complete_planes: int
+    last_written: datetime
+    damage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryReport:
+    """How a journal was read.
+
+    Attributes
+    ----------
+    steps
+        Steps that were done again after the last snapshot.
+    last_written
+        When the journal was written to, in local time.
+    is_saved_elsewhere
+        Whether all of it had been saved as annotations.
+    is_torn
+        Whether the last line was cut short: a step that was being written.
+    damage
+        What could not be read, for people; empty if all could.
+    contents
+        Name → bytes of the files then; tells whether somebody wrote since.
+    """
+
+    steps: int
+    last_written: datetime
+    is_saved_elsewhere: bool
+    is_torn: bool = False
+    damage: str = ""
+    contents: Mapping[str, int] = field(default_factory=dict)
+
+
+def find_recovery(folder: Path) -> RecoverySummary | None:
+    """Return what a journal would bring back; None if nothing that a person would miss.
+
+    That is: no instances and no complete regions, or all of it was saved as annotations. Reads the
+    whole journal, which may take seconds: not for the GUI thread.
+
+    Raises
+    ------
+    JournalLockedError
+        If another window edits the image now.
+    RecoveryError
+        If nothing of it can be read.
+    """
+    if not JournalFolder(path=folder).generations("snapshot"):
+        return None
+    with _locked(folder):
+        return summarise(folder)
+
+
+def recover(folder: Path) -> tuple[AnnotationSession, RecoveryReport]:
+    """Return the session that a journal holds, with its undo stack, and how it was read.
+
+    Give the report to `open_journal`, so that the journal goes on. May take seconds: not for the
+    GUI thread.
+
+    Raises
+    ------
+    JournalLockedError
+        If another window edits the image now.
+    RecoveryError
+        If nothing of it can be read.
+    """
+    with _locked(folder):
+        return read_journal(folder)
+
+
+def discard_recovery(folder: Path) -> None:
+    """Delete what a journal would bring back: only on the person's word.
+
+    Raises
+    ------
+    JournalLockedError
+        If another window edits the image now.
+    OSError
+        If a file cannot be removed.
+    """
+    journal = JournalFolder(path=folder)
+    if journal.contents():
+        with _locked(folder):
+            journal.remove_before(journal.newest + 1)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FolderLock(folder)
+    # where nothing can be written, nobody else writes either
+    with contextlib.suppress(OSError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def summarise(folder: Path) -> RecoverySummary | None:
+    """Return the same as `find_recovery`, for one who has the folder's lock."""
+    session, report = read_journal(folder)
+    counts = session.count_states()
+    complete_planes = len(session.region_planes)
+    has_work = any(counts.values()) or complete_planes
+    if report.is_saved_elsewhere or not (has_work or report.damage):
+        return None
+    about = read_json(folder / "image.json")
+    return RecoverySummary(
+        image_name=str(about.get("name", "")),
+        source=str(about.get("source", "")),
+        counts=counts,
+        complete_planes=complete_planes,
+        last_written=report.last_written,
+        damage=report.damage,
+    )
+
+
+def read_journal(folder: Path) -> tuple[AnnotationSession, RecoveryReport]:
+    """Return session and report as `recover`, without the lock: to look at another's work.
+
+    Raises
+    ------
+    RecoveryError
+        If nothing of it can be read.
+    """
+    journal = JournalFolder(path=folder)
+    for _ in range(_MAX_READINGS):
+        before = journal.generations("snapshot")
+        with contextlib.suppress(RecoveryError, FileNotFoundError):
+            found = _read(journal)
+            # else a new snapshot came, and what it replaces may have gone while we were at it
+            if journal.generations("snapshot") == before:
+                return found
+    return _read(journal)
+
+
+def _read(journal: JournalFolder) -> tuple[AnnotationSession, RecoveryReport]:
+    generation, snapshot = _newest_snapshot(journal)
+    session = snapshot.saved.restored()
+    paths = [journal.log(n) for n in journal.generations("log") if n >= generation]
+    reading = _LogReading(snapshot.number, paths)
+    steps, is_saved = 0, snapshot.is_saved_elsewhere
+    for record in reading.records():
+        try:
+            session = replay(record, session)
+        except UNREADABLE as error:
+            reading.damage = f"step {reading.number} does not fit what came before it: {error}"
+            break
+        if isinstance(record, StepTaken | SavedElsewhere):
+            steps += isinstance(record, StepTaken)
+            is_saved = isinstance(record, SavedElsewhere)
+    files = [journal.snapshot(generation), *paths]
+    written = max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
+    return session, RecoveryReport(
+        steps=steps,
+        last_written=datetime.fromtimestamp(written).astimezone(),
+        is_saved_elsewhere=is_saved and not reading.damage,
+        is_torn=reading.is_torn,
+        damage=reading.damage,
+        contents=journal.contents(),
+    )
+
+
+def _newest_snapshot(journal: JournalFolder) -> tuple[int, Snapshot]:
+    problems = []
+    for generation in reversed(journal.generations("snapshot")):
+        try:
+            return generation, read_snapshot(journal.snapshot(generation))
+        except (OSError, SnapshotError) as error:
+            problems.append(str(error))
+    why = "; ".join(problems) or "there is no snapshot in it"
+    raise RecoveryError(f"nothing can be brought back from {journal.path}: {why}")
+
+
+class _LogReading:
+    """Reads the logs of several generations as one, up to the first damage."""
+
+    def __init__(self, number: int, paths: list[Path]) -> None:
+        self.number = number
+        self.is_torn = False
+        self.damage = ""
+        self._paths = paths
+
+    def records(self) -> Iterator[ReadRecord]:
+        for path in self._paths:
+            try:
+                with path.open("rb") as file:
+                    for line in file:
+                        record = self._record(line, path, is_last=not file.peek(1))
+                        if record is None:
+                            return
+                        yield record
+            except OSError as error:
+                self.damage = f"{path.name} cannot be read: {error}"
+                return
+
+    def _record(self, line: bytes, path: Path, *, is_last: bool) -> ReadRecord | None:
+        payload = unframed(line)
+        if payload is None:
+            if is_last and path == self._paths[-1]:
+                self.is_torn = True
+            else:
+                self.damage = f"{path.name} is damaged after step {self.number}"
+            return None
+        try:
+            number, record = decode_record(payload)
+        except UNREADABLE as error:
+            self.damage = f"{path.name} cannot be understood after step {self.number}: {error}"
+            return None
+        if number != self.number + 1:
+            self.damage = f"steps {self.number + 1} to {number - 1} are missing in {path.name}"
+            return None
+        self.number = number
+        return record

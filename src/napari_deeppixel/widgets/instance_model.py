@@ -1,0 +1,140 @@
+"""The rows of the instance table as Qt asks for them."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from numpy.typing import NDArray
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
+from qtpy.QtGui import QColor
+
+from napari_deeppixel.core.instance import InstanceState
+from napari_deeppixel.edits.draft import InstanceRef
+from napari_deeppixel.viewer.colors import state_colors
+from napari_deeppixel.widgets.instance_rows import COLUMNS, Column, InstanceRows
+
+# of a header click before the newest that still counts among equals
+_MAX_SORT_KEYS = 3
+# caption, tooltip, width in pixels
+HEADERS = {
+    Column.HANDLE: ("#", "Number in the Labels layer, and the colour there.", 64),
+    Column.CATEGORY: ("Category", "What it is.", 88),
+    Column.SCORE: ("Score", "How sure the model is (0 to 1); none where a person drew.", 52),
+    Column.AREA: ("Area px", "Pixels of the mask.", 62),
+    Column.STATE: ("State", "What a person has said about it.", 96),
+    Column.UNCERTAINTY: ("Uncertain", "How much it needs a look (0 to 1).", 70),
+    Column.PLANE: ("Plane", "Where it lies in the image's other axes.", 52),
+    Column.SOURCE: ("Source", "The model or person it is from.", 140),
+}
+_NUMBERS = frozenset({Column.HANDLE, Column.SCORE, Column.AREA, Column.UNCERTAINTY})
+
+
+class InstanceModel(QAbstractTableModel):
+    """Rows of the table in the order in which they are shown."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.rows = InstanceRows()
+        self.order: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.sort_by: list[tuple[Column, bool]] = []
+        self.labels: Labels | None = None
+        self._state_colors = {state: QColor(color) for state, color in state_colors().items()}
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802  Qt's name
+        """Return how many rows pass the filter."""
+        return 0 if parent is not None and parent.isValid() else len(self.order)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802  Qt's name
+        """Return how many columns there are, hidden ones too."""
+        return 0 if parent is not None and parent.isValid() else len(COLUMNS)
+
+    def headerData(  # noqa: N802  Qt's name
+        self,
+        section: int,
+        orientation: Qt.Orientation,
+        role: int = Qt.ItemDataRole.DisplayRole,
+    ) -> Any:
+        """Return caption or tooltip of a column."""
+        if orientation is not Qt.Orientation.Horizontal:
+            return None
+        column = COLUMNS[section]
+        caption, tooltip, _ = HEADERS[column]
+        if column is Column.PLANE and self.rows.axes:
+            caption = ", ".join(self.rows.axes)
+        return {
+            Qt.ItemDataRole.DisplayRole: caption,
+            Qt.ItemDataRole.ToolTipRole: tooltip,
+        }.get(Qt.ItemDataRole(role))
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return text, colour or alignment of a cell."""
+        if not index.isValid():
+            return None
+        row, column = int(self.order[index.row()]), COLUMNS[index.column()]
+        match role:
+            case Qt.ItemDataRole.DisplayRole:
+                return _text(self.rows.value(row, column), column)
+            case Qt.ItemDataRole.ToolTipRole if column is Column.SOURCE:
+                return str(self.rows.value(row, column))
+            case Qt.ItemDataRole.DecorationRole if column is Column.HANDLE:
+                return self._swatch(int(self.rows.value(row, column)))
+            case Qt.ItemDataRole.DecorationRole if column is Column.STATE:
+                return self._state_colors[self.rows.value(row, column)]
+            case Qt.ItemDataRole.TextAlignmentRole if column in _NUMBERS:
+                return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            case Qt.ItemDataRole.ForegroundRole:
+                is_rejected = self.rows.value(row, Column.STATE) is InstanceState.REJECTED
+                return QColor(Qt.GlobalColor.gray) if is_rejected else None
+        return None
+
+    def _swatch(self, handle: int) -> QColor | None:
+        if self.labels is None or not handle:
+            return None
+        color = self.labels.get_color(handle)
+        # hidden on the canvas
+        if color is None or not color[3]:
+            return None
+        return QColor.fromRgbF(*(float(channel) for channel in color[:3]))
+
+    def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
+        """Sort by a column; among equals, the columns clicked before count."""
+        if column < 0:
+            return
+        chosen = COLUMNS[column]
+        older = [key for key in self.sort_by if key[0] is not chosen]
+        is_descending = order is Qt.SortOrder.DescendingOrder
+        self.sort_by = [(chosen, is_descending), *older][:_MAX_SORT_KEYS]
+
+    def refs_at(self, positions: NDArray[np.int64]) -> list[InstanceRef]:
+        """Return the instances at some places of the table."""
+        refs = self.rows.refs
+        return [refs[row] for row in self.order[positions].tolist()]
+
+    def positions_of(self, refs: Iterable[InstanceRef]) -> NDArray[np.int64]:
+        """Return the places of instances, sorted; those that the filter hides are left out."""
+        found = [row for row in map(self.rows.row_of, refs) if row is not None]
+        place = np.full(len(self.rows), -1)
+        place[self.order] = np.arange(len(self.order))
+        places = np.unique(place[found])
+        return places[places >= 0]
+
+
+def _text(value: Any, column: Column) -> str:
+    match column:
+        case Column.SCORE | Column.UNCERTAINTY:
+            return "" if np.isnan(value) else f"{value:.2f}"
+        case Column.HANDLE:
+            return str(value) if value else ""
+        case Column.AREA:
+            return f"{value:,}"
+        case Column.PLANE:
+            return ", ".join(map(str, value))
+        case Column.SOURCE:
+            return source_name(str(value))
+    return str(value)
+
+
+def source_name(source: str) -> str:
+    """Return who made an instance, without the hash of the weights, which a tooltip may show."""
+    return " + ".join(part.split("@")[0] for part in source.split("+"))
