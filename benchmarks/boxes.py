@@ -1,7 +1,7 @@
 """What it costs the GUI thread to fill a Shapes layer with boxes, with each triangulation backend.
 
 ``python benchmarks/boxes.py``: milliseconds of CPU of the main thread (median of three), in one
-run; the largest single step is what a person could feel. Chooses `viewer.layers.MAX_BOXES`.
+run; the largest single step is what a person could feel. Chooses `viewer.boxes_view.MAX_BOXES`.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits.session import AnnotationSession
-from napari_deeppixel.viewer import layers
+from napari_deeppixel.viewer import boxes_view
 from napari_deeppixel.viewer.layers import InstanceLayers
 
 ROUNDS = 3
@@ -43,7 +43,7 @@ def make_view(count: int) -> InstanceLayers:
 
 def step_times_ms(view: InstanceLayers) -> list[float]:
     """Return main-thread milliseconds of each step of a full redraw of the boxes."""
-    view._shown_boxes = None
+    view.boxes.forget()
     times, steps = [], view.redraw_boxes()
     while True:
         start = time.thread_time()
@@ -56,7 +56,7 @@ def step_times_ms(view: InstanceLayers) -> list[float]:
 
 def main() -> None:
     """Print one line for each backend and number of boxes."""
-    layers.MAX_BOXES = 10**6
+    boxes_view.MAX_BOXES = 10**6
     print("backend | boxes | total ms | longest step ms")
     for backend in (TriangulationBackend.pure_python, TriangulationBackend.fastest_available):
         get_settings().experimental.triangulation_backend = backend

@@ -48,7 +48,7 @@ def stroke(layer: Labels, start: np.ndarray, handle: int) -> None:
     layer.selected_label = handle
     with layer.block_history():
         for step in range(8):
-            layer.paint(tuple(start + [0, 4 * step]), handle)
+            layer.paint((start[0], start[1] + 4 * step), handle)
 
 
 def measure(make: Callable[[int], None], repeats: int) -> list[tuple[float, float]]:

@@ -231,8 +231,8 @@ def test_a_full_disk_keeps_the_old_checkpoint(
     run_dir = finished[0]
     before = (run_dir / "last.pt").read_bytes()
 
-    def no_space(_state: Any, path: Path) -> None:
-        path.write_bytes(b"half")
+    def no_space(_state: Any, file: Any) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", no_space)

@@ -1,7 +1,6 @@
 """Weights files: loading what is safe and fits, saving, and models by name."""
 
 import hashlib
-import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
+from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.category import Category, CategoryTable, palette_color
 from napari_deeppixel.core.errors import WeightsError
 from napari_deeppixel.core.normalization import Normalization
@@ -80,12 +80,8 @@ def save_weights(model: Any, spec: ModelSpec, path: Path | str) -> None:
         name: (value if _keeps_precision(name, value) else value.half()).cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        safetensors.torch.save_file(state, temporary, metadata={SPEC_KEY: spec.to_json()})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        file.write(safetensors.torch.save(state, metadata={SPEC_KEY: spec.to_json()}))
 
 
 def _keeps_precision(name: str, value: Any) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.progress import CancelToken
 from napari_deeppixel.engine.base import PredictOptions
@@ -204,12 +204,8 @@ class _Run:
             "rng": torch.get_rng_state(),
             "spec": self.spec.to_json(),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            torch.save(state, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_file(path) as file:
+            torch.save(state, file)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""

@@ -7,7 +7,6 @@ which are exact. Our own fields (uuid, state, source, handle) travel under ``att
 import itertools
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from faster_coco_eval import mask_api_new_cpp as coco_mask
 from numpy.typing import NDArray
 
+from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.category import Category, CategoryTable, palette_color
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.geometry import boxes_xyxy_to_xywh
@@ -317,12 +317,5 @@ def write_coco(images: Sequence[AnnotatedImage], path: Path | str) -> None:
     """
     path = Path(path)
     text = json.dumps(coco_document(images))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        file.write(text.encode())

@@ -5,7 +5,6 @@ hidden; COCO (`dataset.formats.coco`) keeps all of it.
 """
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.instance import InstanceSet, label_dtype, label_image_to_instances
@@ -112,24 +112,17 @@ def write_label_tiff(
     lead = axes[:-2]
     # ImageJ has no 32-bit integers: tifffile's own description keeps their axes
     is_imagej = dtype == np.uint16 and lead == "".join(a for a in _IMAGEJ_LEAD if a in lead)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            tifffile.imwrite(
-                file,
-                drawing.label_images(),
-                shape=(*lead_shape, *plane_hw),
-                dtype=dtype,
-                compression="zlib",
-                photometric="minisblack",
-                imagej=is_imagej,
-                metadata={"axes": axes.upper()},
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        tifffile.imwrite(
+            file,
+            drawing.label_images(),
+            shape=(*lead_shape, *plane_hw),
+            dtype=dtype,
+            compression="zlib",
+            photometric="minisblack",
+            imagej=is_imagej,
+            metadata={"axes": axes.upper()},
+        )
     return HiddenByOverlap(pixels=drawing.hidden_pixels, instances=drawing.hidden_instances)
 
 
