@@ -63,17 +63,22 @@ def test_steps_with_other_joins_or_none_stay_apart() -> None:
     assert len(history) == 5
 
 
-def test_step_after_undo_or_redo_is_not_joined_to_the_one_before() -> None:
+def test_step_after_undo_is_not_joined_to_the_one_below() -> None:
     history = History()
-    for _ in range(2):
-        history.push(step("grow", SMALL, LARGE), joins="run 1")
-        history.push(step("other", SMALL, LARGE))
-        history.undo()
-    assert [history.undo_name, len(history)] == ["grow", 2]
+    history.push(step("add", None, SMALL))
+    history.push(step("run", SMALL, LARGE), joins="run 1")
+    history.undo()
+    history.push(step("run", SMALL, LARGE), joins="run 1")
+    assert len(history) == 2
+
+
+def test_step_after_redo_is_not_joined_to_what_was_done_again() -> None:
+    history = History()
+    history.push(step("run", None, SMALL), joins="run 1")
     history.undo()
     history.redo()
-    history.push(step("grow", SMALL, LARGE), joins="run 1")
-    assert len(history) == 3
+    history.push(step("run", SMALL, LARGE), joins="run 1")
+    assert len(history) == 2
 
 
 def test_oldest_steps_beyond_the_limit_are_forgotten() -> None:

@@ -1,8 +1,4 @@
-"""Random work on overlapping instances against a slow model of what should be true.
-
-The model knows whole-image masks and a list of worlds, one a step; it has no crops, no regions of
-interest, no changes and no handles of its own.
-"""
+"""Random work on overlapping instances against a simple model of what should be true."""
 
 import math
 from collections.abc import Iterable
@@ -17,6 +13,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from numpy.typing import NDArray
 from tests.core.strategies import assert_same_instances
 from tests.edits.compare import assert_same_snapshot
+from tests.edits.session_model import (
+    HW,
+    PLANES,
+    WHOLE,
+    Brush,
+    Key,
+    Known,
+    Model,
+    Newcomer,
+    Plane,
+    Thing,
+)
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.geometry import mask_to_box_xyxy
@@ -24,13 +32,10 @@ from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits.action import Outline
 from napari_deeppixel.edits.diff import OverlapRule, draw_region
-from napari_deeppixel.edits.rerun import Keep, Replaced
+from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.edits.saved_session import SavedSession
 from napari_deeppixel.edits.session import AnnotationSession, Applied, SessionSnapshot
 
-HW = (6, 8)
-WHOLE = (0, 0, 8, 6)
-PLANES = ((0,), (1,))
 # the names in common have other ids in the second table
 TABLES = (
     CategoryTable.from_names("nucleus", "debris"),
@@ -40,52 +45,6 @@ OUTLINES: tuple[Outline, ...] = (
     ((0.0, 0.0), (4.0, 0.0), (4.0, 3.0)),
     ((1.0, 1.0), (8.0, 1.0), (8.0, 6.0), (1.0, 6.0)),
 )
-
-Plane = tuple[int, ...]
-Key = tuple[Plane, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Thing:
-    """What the model knows of an instance; its mask covers the image."""
-
-    mask: NDArray[np.bool_]
-    category: str
-    state: InstanceState
-    score: float
-
-    @property
-    def rank(self) -> tuple[bool, float]:
-        """How high it lies."""
-        score = 1.0 if math.isnan(self.score) else self.score
-        return is_reviewed(self), score
-
-    def edited(self, mask: NDArray[np.bool_] | None = None, category: str = "") -> "Thing":
-        """Return it after a person changed it."""
-        drawn = InstanceState.DRAWN
-        return replace(
-            self,
-            mask=self.mask if mask is None else mask,
-            category=category or self.category,
-            state=drawn if self.state is drawn else InstanceState.EDITED,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class World:
-    """All that undo and redo move between."""
-
-    things: dict[Key, Thing]
-    regions: dict[Plane, tuple[Outline, ...]]
-
-
-@dataclass(frozen=True, eq=False)
-class Newcomer:
-    """A thing to come whose uuid or handle the session chooses; "" and 0 stand for that."""
-
-    thing: Thing
-    uuid: str = ""
-    handle: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,233 +67,30 @@ class Patch:
         return painted
 
 
-class Model:
-    """What should be true, in whole images."""
-
-    def __init__(self) -> None:
-        self.now = World({}, {})
-        self.done: list[World] = []
-        self.undone: list[World] = []
-        self.order: dict[Plane, list[str]] = {plane: [] for plane in PLANES}
-        self.score, self.min_area = 0.0, 1
-        self._joins = ""
-
-    # -- what is there
-
-    def present(self, plane: Plane) -> dict[str, Thing]:
-        """Return the things of a plane in their order."""
-        things = self.now.things
-        return {u: things[plane, u] for u in self.order[plane] if (plane, u) in things}
-
-    def is_shown(self, thing: Thing) -> bool:
-        """Whether a thing is visible."""
-        if thing.state is InstanceState.UNREVIEWED:
-            is_strong = math.isnan(thing.score) or thing.score >= self.score
-            return is_strong and int(thing.mask.sum()) >= self.min_area
-        return thing.state is not InstanceState.REJECTED
-
-    def visible(self, plane: Plane) -> dict[str, Thing]:
-        """Return what is visible, in the order of the plane."""
-        return {u: thing for u, thing in self.present(plane).items() if self.is_shown(thing)}
-
-    def drawn(self, plane: Plane) -> list[str]:
-        """Return the visible uuids, lowest first."""
-        visible = self.visible(plane)
-        return sorted(visible, key=lambda uuid: visible[uuid].rank)  # stable
-
-    def label_image(self, plane: Plane, handles: dict[str, int]) -> NDArray[np.int64]:
-        """Return what the plane looks like."""
-        image = np.zeros(HW, np.int64)
-        for uuid in self.drawn(plane):
-            image[self.now.things[plane, uuid].mask] = handles[uuid]
-        return image
-
-    def last_known(self, key: Key) -> Thing | None:
-        """Return a thing as it was last, in what was done or else in what was undone."""
-        for world in (*reversed(self.done), *self.undone):
-            if key in world.things:
-                return world.things[key]
-        return None
-
-    # -- steps
-
-    def do(
-        self,
-        changes: dict[Key, Thing | None] | None = None,
-        regions: dict[Plane, tuple[Outline, ...]] | None = None,
-        joins: str = "",
-    ) -> bool:
-        """Go on to a new world; return whether there is one."""
-        if not changes and not regions:
-            return False
-        things = self.now.things | (changes or {})
-        for (plane, uuid), thing in things.items():
-            if thing is not None and uuid not in self.order[plane]:
-                self.order[plane].append(uuid)
-        if not (joins and joins == self._joins and self.done):
-            self.done.append(self.now)
-        self._joins = joins
-        self.undone.clear()
-        kept = {key: thing for key, thing in things.items() if thing is not None}
-        self.now = World(kept, self.now.regions | (regions or {}))
-        return True
-
-    def undo(self) -> None:
-        """Go back one world."""
-        if self.done:
-            self._joins = ""
-            self.undone.append(self.now)
-            self.now = self.done.pop()
-
-    def redo(self) -> None:
-        """Go forward one world."""
-        if self.undone:
-            self._joins = ""
-            self.done.append(self.now)
-            self.now = self.undone.pop()
-
-    def forget(self) -> None:
-        """Forget how things came about."""
-        self.done, self.undone, self._joins = [], [], ""
-        self.order = {plane: list(self.present(plane)) for plane in PLANES}
-
-    # -- what a run and a stroke should do
-
-    def run(
-        self,
-        plane: Plane,
-        predictions: dict[str, Thing],
-        region_xyxy: tuple[int, int, int, int],
-        keep: Keep,
-    ) -> tuple[dict[Key, Thing | None], list[Newcomer], Replaced]:
-        """Return what a run changes, what comes new, and its counts."""
-        present = self.present(plane)
-        replaced = REPLACED[keep]
-        kept = {u: t for u, t in present.items() if t.state not in replaced}
-        staying = kept | {u: t for u, t in present.items() if not lies_inside(t.mask, region_xyxy)}
-        gone = {u: t for u, t in present.items() if u not in staying}
-        changes: dict[Key, Thing | None] = {(plane, uuid): None for uuid in gone}
-        new, held_back = [], 0
-        for uuid, thing in predictions.items():
-            is_known = any(iou(thing.mask, t.mask) >= 0.5 for t in kept.values())
-            if region_xyxy != WHOLE:
-                # a candidate below the score must not take the place of what is seen
-                known = [t for t in staying.values() if self.is_shown(t) or is_reviewed(t)]
-                is_known |= any(share(thing.mask, t.mask) >= 0.5 for t in known)
-            if is_known:
-                held_back += 1
-                continue
-            same = next((u for u, t in gone.items() if iou(thing.mask, t.mask) >= 0.5), None)
-            if same is None:
-                new.append(Newcomer(thing, uuid="" if uuid in present else uuid))
-            else:
-                del gone[same]
-                changes[plane, same] = thing
-        reviewed = sum(t.state is not InstanceState.REJECTED for t in kept.values())
-        return changes, new, Replaced(kept=reviewed, held_back=held_back)
-
-    def stroke(
-        self,
-        plane: Plane,
-        label_images: tuple[NDArray[np.int64], NDArray[np.int64]],
-        how: "Brush",
-        known: "Known",
-    ) -> tuple[dict[Key, Thing | None], list[Newcomer]]:
-        """Return what hand edits of a label image change, and what comes new."""
-        old, seen = label_images
-        changed, over = old != seen, (old != 0) & (seen != 0)
-        may_gain = changed & ~over if how.rule is OverlapRule.KEEP else changed
-        may_lose = changed if how.rule is OverlapRule.TAKE else changed & ~over
-        changes: dict[Key, Thing | None] = {}
-        new = []
-        for handle in sorted(({*old.flat} | {*seen.flat}) - {0}):
-            gained, lost = may_gain & (seen == handle), may_lose & (old == handle)
-            if not (gained | lost).any():
-                continue
-            key = known.owners.get(int(handle))
-            if key is not None and key[0] == plane and key[1] in self.visible(plane):
-                changes[key] = painted(self.now.things[key], gained, lost)
-                continue
-            back = None
-            if how.brings_back and key is not None and key[0] == plane:
-                back = self.now.things.get(key) or self.last_known(key)
-            if back is not None and key is not None:
-                changes[key] = back.edited(gained)
-                continue
-            is_free = key is None and handle > known.largest_forgotten
-            thing = Thing(gained, how.category, InstanceState.DRAWN, math.nan)
-            new.append(Newcomer(thing, handle=int(handle) if is_free else 0))
-        return changes, new
-
-
-REPLACED = {
-    Keep.HUMAN: {InstanceState.UNREVIEWED},
-    Keep.EDITED: set(InstanceState) - {InstanceState.EDITED, InstanceState.DRAWN},
-    Keep.NOTHING: set(InstanceState),
-}
-
-
-@dataclass(frozen=True)
-class Brush:
-    """How a person paints."""
-
-    rule: OverlapRule
-    category: str
-    brings_back: bool
-
-
-@dataclass(frozen=True)
-class Known:
-    """Whose each number is, and up to where numbers may have been somebody's in the past."""
-
-    owners: dict[int, Key]
-    largest_forgotten: int
-
-
-def painted(thing: Thing, gained: NDArray[np.bool_], lost: NDArray[np.bool_]) -> Thing | None:
-    """Return a thing that gained and lost pixels; what a model found is rejected, never gone."""
-    mask = (thing.mask & ~lost) | gained
-    if mask.any():
-        return thing.edited(mask)
-    return None if math.isnan(thing.score) else replace(thing, state=InstanceState.REJECTED)
-
-
-def is_reviewed(thing: Thing) -> bool:
-    """Whether a person said something about a thing."""
-    return thing.state is not InstanceState.UNREVIEWED
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return intersection over union."""
-    return float((a & b).sum() / (a | b).sum())
-
-
-def share(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return the part of the smaller mask that lies in the other."""
-    return float((a & b).sum() / min(a.sum(), b.sum()))
-
-
-def lies_inside(mask: NDArray[np.bool_], region_xyxy: tuple[int, int, int, int]) -> bool:
-    """Whether a mask stays away from the edges of a region that lie inside the image."""
-    x1, y1, x2, y2 = region_xyxy
-    rows, columns = np.nonzero(mask)
-    return bool(
-        (rows >= (y1 + 1 if y1 else 0)).all()
-        and (columns >= (x1 + 1 if x1 else 0)).all()
-        and (rows < (y2 - 1 if y2 < HW[0] else y2)).all()
-        and (columns < (x2 - 1 if x2 < HW[1] else x2)).all()
-    )
-
-
 # -- what a person and a model may come up with
 
 
+# they cover each other by half and more, or not at all
+OFTEN = (
+    Patch(0, 0, 3, 3, False),
+    Patch(0, 0, 3, 4, False),
+    Patch(0, 1, 3, 3, False),
+    Patch(2, 4, 4, 4, False),
+    Patch(2, 4, 4, 4, True),
+)
+
+
 @st.composite
-def patches(draw: st.DrawFn) -> Patch:
+def _any_patches(draw: st.DrawFn) -> Patch:
     """Draw a rectangle inside the image."""
     y, x = draw(st.integers(0, HW[0] - 1)), draw(st.integers(0, HW[1] - 1))
     height, width = draw(st.integers(1, HW[0] - y)), draw(st.integers(1, HW[1] - x))
     return Patch(y, x, height, width, draw(st.booleans()))
+
+
+def patches() -> st.SearchStrategy[Patch]:
+    """Return rectangles inside the image, some of them time and again."""
+    return st.sampled_from(OFTEN) | _any_patches()
 
 
 def box_xyxy(patch: Patch) -> tuple[int, int, int, int]:
