@@ -157,6 +157,25 @@ def test_snapshot_comes_back_with_its_history(tmp_path: Path) -> None:
     assert len(session.plane(())) == 0
 
 
+def test_step_that_a_later_one_may_join_is_never_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_deeppixel.edits.snapshot_file._MAX_PAST_INSTANCES", 0)
+    session = AnnotationSession((6, 8), NUCLEUS)
+    session.apply(_put(None, drawn(square(0, 0))))
+    session.apply(_put(session.get((), "uuid 1"), drawn(square(1, 1))), joins="drag")
+    saved = Snapshot(saved=SavedSession.of(session), number=1)
+    write_snapshot(tmp_path / "a", saved, in_between=lambda: None)
+    back = read_snapshot(tmp_path / "a").saved.restored()
+    back.apply(_put(back.get((), "uuid 1"), drawn(square(2, 2))), joins="drag")
+    back.undo()
+    assert back.plane(()).masks[0].box_xyxy == (0, 0, 3, 3)
+
+
+def _put(before: Instance | None, after: Instance) -> Action:
+    return Action(name="drag", changes=(Change(index=(), before=before, after=after),))
+
+
 def test_cut_snapshot_and_one_of_a_newer_version_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

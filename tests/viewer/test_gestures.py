@@ -213,6 +213,7 @@ def test_points_end_when_there_are_two(by_key: bool) -> None:
     scene.arm("points")
     if by_key:
         scene.mouse.click((1, 2))
+        scene.mouse.click((1, 2))
         scene.press_key("Enter")
         scene.mouse.click((3, 4))
         scene.press_key("Enter")
@@ -530,6 +531,15 @@ def test_a_layer_made_active_keeps_its_own_cursor() -> None:
     assert scene.viewer.layers.selection == {other}
 
 
+def test_a_third_layer_made_active_stays_so() -> None:
+    scene = Scene()
+    first, third = (scene.viewer.add_image(np.zeros(HW)) for _ in range(2))
+    scene.viewer.layers.selection.active = first
+    scene.arm("line")
+    scene.viewer.layers.selection.active = third
+    assert scene.viewer.layers.selection == {third}
+
+
 def test_another_tool_takes_over() -> None:
     scene = Scene()
     scene.labels.mode = "paint"
@@ -603,7 +613,9 @@ def test_the_trace_keeps_units_axis_names_and_planes() -> None:
     viewer = scene.viewer
     before = viewer.dims.range, viewer.dims.units, viewer.dims.axis_labels, viewer.layers.units
     scene.arm("lasso")
-    scene.mouse.drag((-300, 1), (1, 900), (9, 9))
+    scene.mouse.send("press", (-300, 1))
+    scene.mouse.send("move", (1, 900), is_dragging=True)
+    assert len(scene.trace.data) > 0
     after = viewer.dims.range, viewer.dims.units, viewer.dims.axis_labels, viewer.layers.units
     assert after == before
 

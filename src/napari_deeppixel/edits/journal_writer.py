@@ -13,23 +13,18 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
-from typing import Any, TypeAlias
-
-from psygnal import EmitLoopError, Signal
+from typing import Any
 
 from napari_deeppixel.edits.journal_files import FolderLock, JournalFolder, LogFile, write_json
+from napari_deeppixel.edits.journal_queue import JournalQueue, Numbered
 from napari_deeppixel.edits.journal_state import (
     JournalPace,
-    JournalPhase,
-    JournalState,
     failure_message,
     is_full,
 )
-from napari_deeppixel.edits.record import Record, encode_record, framed, gently
+from napari_deeppixel.edits.record import encode_record, framed, gently
 from napari_deeppixel.edits.recovery import RecoveryError, RecoveryReport, summarise
-from napari_deeppixel.edits.session import Applied
 from napari_deeppixel.edits.snapshot_file import Snapshot, write_snapshot
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,10 +32,8 @@ _LOGGER = logging.getLogger(__name__)
 # between two tries while the journal is being closed
 _LAST_TRIES_S = 0.1
 
-_Numbered: TypeAlias = tuple[int, Record]
 
-
-class JournalWriter:
+class JournalWriter(JournalQueue):
     """Takes records from the GUI thread, without waiting, and writes them.
 
     Parameters
@@ -56,14 +49,7 @@ class JournalWriter:
         which is then set aside.
     pace
         How often to do what.
-
-    Attributes
-    ----------
-    state_changed
-        Signal: `JournalState` when its phase or message changes, in one of the two threads.
     """
-
-    state_changed = Signal(object)
 
     def __init__(
         self,
@@ -75,28 +61,19 @@ class JournalWriter:
         recovered: RecoveryReport | None,
         pace: JournalPace,
     ) -> None:
+        super().__init__(base=base, pace=pace)
         self._folder, self._lock, self._about = folder, lock, dict(about)
-        self._recovered, self._pace = recovered, pace
-        self._news = threading.Condition()
-        # all below is read and written under `_news`, but the log, which is the writer's own
-        self._pending: deque[_Numbered | Snapshot] = deque()
-        self._base, self._since_base = base, list[_Numbered]()
-        self._steps_since_base = 0
-        self._put = self._written = self._synced = base.number
-        self._must_rebuild = True
+        self._recovered = recovered
         self._generation = 0
         self._log: LogFile | None = None
+        self._next_log: LogFile | None = None
         self._old_logs: list[LogFile] = []
-        self._is_log_long = False
         self._snapshot_due: Snapshot | None = None
         self._snapshot_not_before = 0.0
         self._last_sync = 0.0
-        self._failures: dict[str, str] = {}
         self._stop_at: float | None = None
         self._is_to_be_deleted = False
         self._has_written_all = False
-        self._is_closed = False
-        self._announced = self.state
         self._threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for target, name in (
@@ -109,77 +86,6 @@ class JournalWriter:
         """Begin to write."""
         for thread in self._threads:
             thread.start()
-
-    # -- for the GUI thread -----------------------------------------------------------------------
-
-    @property
-    def state(self) -> JournalState:
-        """How it stands; for any thread."""
-        with self._news:
-            unsaved = self._put - self._synced
-            message = next(iter(self._failures.values()), "")
-            if self._is_closed:
-                phase = JournalPhase.CLOSED
-            elif message:
-                phase = JournalPhase.FAILED
-            elif unsaved or self._must_rebuild:
-                phase = JournalPhase.WRITING
-            else:
-                phase = JournalPhase.SAVED
-            return JournalState(phase=phase, message=message, unsaved=unsaved)
-
-    @property
-    def wants_base(self) -> bool:
-        """Whether the log is long enough to begin anew with a snapshot."""
-        with self._news:
-            return self._steps_since_base >= self._pace.steps or self._is_log_long
-
-    @property
-    def num_in_memory(self) -> int:
-        """Records that are kept, to be written or to be written anew."""
-        with self._news:
-            return len(self._pending) + len(self._since_base)
-
-    def put(self, record: Record) -> None:
-        """Take what happened; returns at once."""
-        with self._news:
-            self._put += 1
-            self._pending.append((self._put, record))
-            self._steps_since_base += isinstance(record, Applied)
-            self._news.notify_all()
-
-    def put_base(self, base: Snapshot) -> None:
-        """Take the session as it is after the newest record; returns at once."""
-        with self._news:
-            self._pending.append(base)
-            self._steps_since_base = 0
-            self._is_log_long = False
-            self._news.notify_all()
-
-    @property
-    def number(self) -> int:
-        """Of the newest record."""
-        with self._news:
-            return self._put
-
-    def wait_until_written(self) -> None:
-        """Wait a few milliseconds until the system has all, unless something is wrong."""
-        with self._news:
-            self._news.wait_for(
-                lambda: self._written >= self._put or self._failures or self._is_closed,
-                timeout=self._pace.wait_s,
-            )
-
-    def flush(self, timeout_s: float) -> bool:
-        """Return whether the disk has all that was put so far, waiting for it at most so long."""
-        with self._news:
-            goal = self._put
-
-            def is_there() -> bool:
-                return self._synced >= goal and not self._must_rebuild
-
-            self._news.wait_for(lambda: is_there() or self._is_closed, timeout_s)
-            return is_there()
 
     def stop(self, timeout_s: float, *, deletes: bool = False) -> bool:
         """Write the rest and end; return whether the disk has all.
@@ -251,7 +157,10 @@ class JournalWriter:
 
     def _roll(self, base: Snapshot) -> None:
         """Go on in a new log; the other thread writes the snapshot that it follows."""
-        log = LogFile(self._folder.log(self._generation + 1))
+        with self._news:
+            log, self._next_log = self._next_log, None
+        if log is None:
+            log = LogFile(self._folder.log(self._generation + 1))
         with self._news:
             self._generation += 1
             if self._log is not None:
@@ -281,8 +190,8 @@ class JournalWriter:
             log.close()
             raise
         with self._news:
-            self._old_logs += [self._log] if self._log is not None else []
-            self._log = log
+            self._old_logs += [old for old in (self._log, self._next_log) if old is not None]
+            self._log, self._next_log = log, None
             self._written = self._since_base[-1][0] if self._since_base else self._base.number
             self._synced = self._written
             self._must_rebuild = False
@@ -299,7 +208,8 @@ class JournalWriter:
     def _make_room(self) -> None:
         """Set aside what somebody else left in the folder."""
         if self._generation:
-            if self._folder.newest > self._generation:
+            # the log that lies ready for the next generation is ours, too
+            if self._folder.newest > self._generation + 1:
                 self._folder.set_aside()
             return
         contents, recovered = self._folder.contents(), self._recovered
@@ -332,6 +242,7 @@ class JournalWriter:
                 self._sync_when_due()
                 self._write_snapshot_when_due()
                 self._see_whether_it_is_there()
+                self._lay_next_log_ready()
             except Exception as error:  # noqa: BLE001  as above
                 self._note_failure("keeping", error)
         self._end()
@@ -419,9 +330,27 @@ class JournalWriter:
         if log is not None and not log.is_in_place():
             self._refuse_to_lose(log)
 
+    def _lay_next_log_ready(self) -> None:
+        """Make the next log in time: on a busy disk a new file took up to half a second.
+
+        The one who writes the steps makes it only if there is none.
+        """
+        with self._news:
+            generation = self._generation + 1
+            is_wanted = self._next_log is None and not self._must_rebuild
+        if not is_wanted or self._stop_at is not None:
+            return
+        with contextlib.suppress(OSError):
+            log = LogFile(self._folder.log(generation))
+            with self._news:
+                if self._generation + 1 == generation and not self._must_rebuild:
+                    self._next_log = log
+                else:
+                    self._old_logs.append(log)
+
     def _end(self) -> None:
         try:
-            for log in (*self._old_logs, self._log):
+            for log in (*self._old_logs, self._log, self._next_log):
                 if log is not None:
                     log.close()
             if self._is_to_be_deleted and self._generation:
@@ -429,13 +358,12 @@ class JournalWriter:
         except OSError as error:
             self._note_failure("keeping", error)
         finally:
-            self._lock.release()
+            with contextlib.suppress(OSError):
+                self._lock.release()
             with self._news:
                 self._is_closed = True
                 self._news.notify_all()
             self._announce()
-
-    # -- telling ----------------------------------------------------------------------------------
 
     def _note_failure(self, what: str, error: Exception) -> None:
         """Remember what went wrong, and choose how to go on: try again, or write all anew."""
@@ -451,26 +379,7 @@ class JournalWriter:
             self._news.notify_all()
         self._announce()
 
-    def _note_success(self, what: str) -> None:
-        with self._news:
-            self._failures.pop(what, None)
-        self._announce()
 
-    def _announce(self) -> None:
-        state = self.state
-        with self._news:
-            is_news = (state.phase, state.message) != (
-                self._announced.phase,
-                self._announced.message,
-            )
-            self._announced = state
-        if is_news:
-            try:
-                self.state_changed.emit(state)
-            except EmitLoopError:
-                _LOGGER.exception("a listener to the journal's state failed")
-
-
-def _line(item: _Numbered) -> bytes:
+def _line(item: Numbered) -> bytes:
     number, record = item
     return framed(b"".join(gently(encode_record(record, number=number))))

@@ -233,11 +233,14 @@ class _LogReading:
         self._paths = paths
 
     def records(self) -> Iterator[ReadRecord]:
-        for path in self._paths:
+        for position, path in enumerate(self._paths):
+            # the next log lies ready, empty, before it is needed
+            is_last_file = not any(later.stat().st_size for later in self._paths[position + 1 :])
             try:
                 with path.open("rb") as file:
                     for line in file:
-                        record = self._record(line, path, is_last=not file.peek(1))
+                        is_last = is_last_file and not file.peek(1)
+                        record = self._record(line, path, is_last=is_last)
                         if record is None:
                             return
                         yield record
@@ -248,7 +251,7 @@ class _LogReading:
     def _record(self, line: bytes, path: Path, *, is_last: bool) -> ReadRecord | None:
         payload = unframed(line)
         if payload is None:
-            if is_last and path == self._paths[-1]:
+            if is_last:
                 self.is_torn = True
             else:
                 self.damage = f"{path.name} is damaged after step {self.number}"

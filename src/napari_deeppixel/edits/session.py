@@ -106,9 +106,10 @@ class AnnotationSession:
         While set, actions are refused; undo and redo, too.
     """
 
-    changed = Signal(object)
-    visibility_changed = Signal(object)
-    categories_changed = Signal(object)
+    # at once, so that the journal hears of a step before one that a listener takes in turn
+    changed = Signal(object, reemission="immediate")
+    visibility_changed = Signal(object, reemission="immediate")
+    categories_changed = Signal(object, reemission="immediate")
 
     def __init__(self, image_hw: tuple[int, int], categories: CategoryTable) -> None:
         self.image_hw = image_hw
