@@ -181,7 +181,13 @@ class Model:
             if is_known:
                 held_back += 1
                 continue
-            same = next((u for u, t in gone.items() if iou(thing.mask, t.mask) >= 0.5), None)
+            # the best match, and what was seen before what was hidden
+            ranks = {
+                u: (self.is_shown(t) or is_reviewed(t), iou(thing.mask, t.mask))
+                for u, t in gone.items()
+                if iou(thing.mask, t.mask) >= 0.5
+            }
+            same = max(ranks, key=lambda u: ranks[u], default=None)
             if same is None:
                 new.append(Newcomer(thing, uuid="" if uuid in present else uuid))
             else:

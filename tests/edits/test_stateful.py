@@ -461,6 +461,9 @@ class SessionMachine(RuleBasedStateMachine):
         self.open(loaded)
         self.model.forget()
         self.largest_forgotten = snapshot.max_handle
+        # nothing leads back to what is gone: a prediction of that uuid is a new one
+        present = {i.uuid for instances in snapshot.instances.values() for i in instances}
+        self.handles = {u: handle for u, handle in self.handles.items() if u in present}
 
     # -- what must always be true
 

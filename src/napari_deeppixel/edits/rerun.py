@@ -95,7 +95,7 @@ def rerun_action(
     seen = staying.select([uuid not in hidden_uuids for uuid in staying.uuids])
     fresh = [not _is_among(p, kept) and not _is_among(p, seen, share) for p in predictions]
     accepted = predictions.select(np.array(fresh, np.bool_))
-    changes = _changes(index, gone, _as_new(accepted, present))
+    changes = _changes(index, gone, _as_new(accepted, present), hidden_uuids)
     reviewed = sum(state is not InstanceState.REJECTED for state in kept.states)
     replaced = Replaced(kept=reviewed, held_back=len(predictions) - len(accepted))
     return Action(name="run the model", changes=tuple(changes)), replaced
@@ -107,16 +107,22 @@ def _as_new(accepted: InstanceSet, present: InstanceSet) -> InstanceSet:
     return replace(accepted, uuids=tuple(str(uuid4()) if u in taken else u for u in accepted.uuids))
 
 
-def _changes(index: PlaneIndex, gone: InstanceSet, accepted: InstanceSet) -> list[Change]:
+def _changes(
+    index: PlaneIndex,
+    gone: InstanceSet,
+    accepted: InstanceSet,
+    hidden_uuids: Collection[str],
+) -> list[Change]:
     left = {instance.uuid: instance for instance in gone}
     uuids = list(gone.uuids)
     new = []
     for prediction in accepted:
-        same = None
-        for i in np.flatnonzero(boxes_touch_region(gone.boxes_xyxy, prediction.box_xyxy)):
-            if uuids[i] in left and prediction.mask.iou(gone.masks[i]) >= _SAME_OBJECT_IOU:
-                same = left.pop(uuids[i])
-                break
+        near = np.flatnonzero(boxes_touch_region(gone.boxes_xyxy, prediction.box_xyxy))
+        ious = {uuids[i]: prediction.mask.iou(gone.masks[i]) for i in near if uuids[i] in left}
+        # what was seen before what was hidden: its colour is known
+        matches = {uuid: iou for uuid, iou in ious.items() if iou >= _SAME_OBJECT_IOU}
+        best = max(matches, key=lambda u: (u not in hidden_uuids, matches[u]), default="")
+        same = left.pop(best, None)
         after = prediction if same is None else replace(prediction, uuid=same.uuid)
         new.append(Change(index=index, before=same, after=after))
     old = [Change(index=index, before=instance, after=None) for instance in left.values()]
