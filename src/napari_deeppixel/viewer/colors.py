@@ -8,10 +8,10 @@ import numpy as np
 from napari.layers import Labels, Layer
 from napari.utils.colormaps import (
     CyclicLabelColormap,
-    DirectLabelColormap,
     ensure_colormap,
     label_colormap,
 )
+from napari.utils.notifications import show_warning
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.category import palette_color
@@ -29,7 +29,7 @@ _NAME = "napari-deeppixel"
 # A cyclic colormap of this length never comes round: it holds a colour for each handle below it.
 # Measured with 10,000 instances: 10 ms of the GUI thread to make and set one, for 16-bit as for
 # 32-bit labels, against 130 to 200 ms for a `DirectLabelColormap`, which loops in Python.
-# 65,535 colours are the most that fit in a 16-bit texture.
+# 65,535 colours are the most that fit in a 16-bit texture; a direct one for more needs numba.
 _NUM_COLORS = (1 << 16) - 1
 # napari's own choice for a new Labels layer
 _NAPARI_COLORS, _NAPARI_SEED = 49, 0.5
@@ -98,7 +98,7 @@ class ColorKeeper:
         self._by = ColorBy.INSTANCE
         self._chosen: set[InstanceRef] | None = None
         self._colors = np.zeros((_NUM_COLORS, 4), np.float32)
-        self._far: dict[int, Rgba] = {}
+        self._has_warned = False
         self._are_labels_stale = self._are_boxes_stale = False
         session = view.session
         self._connections: list[tuple[Any, Any]] = [
@@ -150,14 +150,17 @@ class ColorKeeper:
     # -- which colour -------------------------------------------------------------------------
 
     @property
-    def _is_plain(self) -> bool:
-        """Whether napari's own colours are to be seen."""
+    def _is_off(self) -> bool:
+        """Whether napari's own colours are asked for."""
         return self._by is ColorBy.INSTANCE and self._chosen is None
+
+    @property
+    def _has_room(self) -> bool:
+        return self._view.session.next_handle < _NUM_COLORS
 
     def _recolor(self) -> None:
         """Choose the colours of all instances anew."""
         session = self._view.session
-        self._far = {}
         if self._by is ColorBy.INSTANCE:
             own = label_colormap(_NAPARI_COLORS, _NAPARI_SEED, background_value=0)
             self._colors = own.map(np.arange(_NUM_COLORS)).astype(np.float32)
@@ -171,11 +174,9 @@ class ColorKeeper:
     def _put(self, handles: NDArray[np.int64], colors: Rgba) -> bool:
         """Set the colours (N, 4) of handles (N,); return whether that changed any."""
         near = handles < _NUM_COLORS
-        differs = bool((self._colors[handles[near]] != colors[near]).any())
-        self._colors[handles[near]] = colors[near]
-        for handle, color in zip(handles[~near].tolist(), colors[~near], strict=True):
-            differs |= handle not in self._far or bool((self._far[handle] != color).any())
-            self._far[handle] = color
+        handles, colors = handles[near], colors[near]
+        differs = bool((self._colors[handles] != colors).any())
+        self._colors[handles] = colors
         return differs
 
     def _color_of_drawn(self) -> Rgba:
@@ -189,7 +190,7 @@ class ColorKeeper:
         return _rgba(categories.by_id(category_id).color)
 
     def _on_changed(self, applied: Applied) -> None:
-        if self._is_plain:
+        if self._is_off:
             return
         session = self._view.session
         shown = []
@@ -219,8 +220,9 @@ class ColorKeeper:
 
     def _take(self, shown: list[Instance]) -> None:
         """Set the colours of some shown instances."""
-        if self._is_plain:
+        if self._is_off:
             return
+        self._are_labels_stale |= not (self._has_room or self._has_warned)
         if shown and self._by is not ColorBy.INSTANCE:
             session = self._view.session
             instances = InstanceSet.from_instances(
@@ -233,7 +235,7 @@ class ColorKeeper:
         self._on_stale()
 
     def _on_categories_changed(self) -> None:
-        if not self._is_plain:
+        if not self._is_off:
             self._recolor()
             self._on_stale()
 
@@ -241,12 +243,12 @@ class ColorKeeper:
         if layer == self._view.boxes_layer:
             layer.events.features.connect(self._on_boxes_drawn)
             self._connections.append((layer.events.features, self._on_boxes_drawn))
-        elif not self._is_plain and isinstance(layer, Labels):
+        elif not self._is_off and isinstance(layer, Labels):
             self._are_labels_stale = True
             self._on_stale()
 
     def _on_boxes_drawn(self) -> None:
-        if not self._is_plain:
+        if not self._is_off:
             self._are_boxes_stale = True
             self._on_stale()
 
@@ -254,6 +256,13 @@ class ColorKeeper:
 
     def refresh(self) -> None:
         """Draw the colours that changed."""
+        if not (self._is_off or self._has_room or self._has_warned):
+            self._has_warned = True
+            show_warning(
+                f"Colours by {self._by.value} and hiding need numbers below {_NUM_COLORS:,} in the "
+                f"Labels layer, this image is at {self._view.session.next_handle:,}. napari's own "
+                "colours are shown instead."
+            )
         if self._are_labels_stale:
             self._are_labels_stale = False
             for layer in self._view.labels_layers:
@@ -263,44 +272,26 @@ class ColorKeeper:
             self._color_boxes()
 
     def _color_labels(self, layer: Labels) -> None:
-        if self._is_plain:
-            if layer.colormap.name != _NAME:
-                return
-            colormap = label_colormap(_NAPARI_COLORS, _NAPARI_SEED, background_value=0)
-        else:
-            colormap = self._colormap()
+        colormap = self._colormap()
+        if _NAME not in (colormap.name, layer.colormap.name):
+            # a person may have shuffled napari's own
+            return
         colormap.use_selection = layer.show_selected_label
         colormap.selection = layer.selected_label
         # napari tells of a selection whenever colours change; nobody selected anything
         with self._view.selection_changed.blocked():
             layer.colormap = colormap
 
-    def _colormap(self) -> Any:
+    def _colormap(self) -> CyclicLabelColormap:
         """Return a new colormap; napari keeps caches in each, so none is changed or shared."""
-        colors = self._colors
-        handles = self._chosen_handles()
-        if self._far or self._view.session.next_handle >= _NUM_COLORS:
-            return self._long_colormap(handles)
+        if self._is_off or not self._has_room:
+            return label_colormap(_NAPARI_COLORS, _NAPARI_SEED, background_value=0)
+        # a colormap keeps the array that it is given
+        colors, handles = self._colors.copy(), self._chosen_handles()
         if handles is not None:
-            colors = np.zeros_like(self._colors)
+            colors[:] = 0
             colors[handles] = self._colors[handles]
         return CyclicLabelColormap(colors=colors, background_value=0, name=_NAME)
-
-    def _long_colormap(self, handles: list[int] | None) -> DirectLabelColormap:
-        """Return a colormap for more handles than a cyclic one can hold."""
-        ours = handles
-        if ours is None:
-            sets = map(self._view.session.visible, self._view.session.plane_indices)
-            ours = [handle for instances in sets for handle in instances.handles.tolist()]
-        colors: dict[int | None, Any] = {h: self._color(h) for h in ours}
-        colors |= {0: np.zeros(4), None: self._color_of_drawn() if handles is None else np.zeros(4)}
-        return DirectLabelColormap(color_dict=colors, background_value=0, name=_NAME)
-
-    def _color(self, handle: int) -> Rgba:
-        if handle in self._far:
-            return self._far[handle]
-        color: Rgba = self._colors[(handle - 1) % (_NUM_COLORS - 1) + 1]
-        return color
 
     def _chosen_handles(self) -> list[int] | None:
         """Return the handles to show; None: all."""
@@ -334,12 +325,14 @@ class ColorKeeper:
         session = self._view.session
         chosen = self._chosen_handles()
         colors = np.ones((len(handles), 4), np.float32)
-        for row, handle in enumerate(handles):
-            found = session.find(handle)
-            if found is not None and self._by is ColorBy.INSTANCE:
-                colors[row] = _rgba(session.categories.by_id(found[1].category_id).color)
-            elif found is not None:
-                colors[row] = self._color(handle)
+        found = {row: session.find(handle) for row, handle in enumerate(handles)}
+        known = {row: each[1] for row, each in found.items() if each is not None}
+        instances = InstanceSet.from_instances(
+            known.values(), image_hw=session.image_hw, categories=session.categories
+        )
+        # napari's own colours are not repeated: the box tells the category then
+        by = ColorBy.CATEGORY if self._by is ColorBy.INSTANCE else self._by
+        colors[list(known)] = instance_colors(instances, by)
         if chosen is not None:
             colors[~np.isin(handles, chosen), 3] = 0
         return colors

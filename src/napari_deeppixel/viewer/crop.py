@@ -126,7 +126,7 @@ def with_outline(
     region_xyxy: Region,
     *,
     color: str,
-    thickness: float = 1.5,
+    thickness: float = 2,
 ) -> RGBImage:
     """Return a picture (H, W, 3) of a region with a mask's outline, a dark halo along both sides.
 
@@ -141,14 +141,16 @@ def with_outline(
     color
         ``#rrggbb``.
     thickness
-        Of the line inside the mask's edge, and of the halo on each side, in pixels of the picture.
+        Of the line inside the mask's edge, in pixels of the picture; the halo on each side has
+        half of that.
     """
     inside = magnified(_in_region(mask, region_xyxy), (picture.shape[0], picture.shape[1]))
     # a mask that leaves the picture has no edge where it is cut
     pad = int(2 * thickness) + 1
+    half = thickness / 2
     padded = np.pad(inside, pad, mode="edge")
     core = isotropic_erosion(padded, thickness)
-    halo = isotropic_dilation(padded, thickness) & ~isotropic_erosion(core, thickness)
+    halo = isotropic_dilation(padded, half) & ~isotropic_erosion(core, half)
     line = padded & ~core
     middle = (slice(pad, -pad), slice(pad, -pad))
     drawn = picture.copy()

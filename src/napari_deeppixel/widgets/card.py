@@ -144,6 +144,10 @@ class InstanceCard(QWidget):
         """
         if view is not self._view:
             self._follow(view)
+        edit = self._category.lineEdit()
+        if ref != self._ref and edit is not None:
+            # what was begun to be typed was meant for the other one
+            edit.setModified(False)
         self._ref, self._reason = ref, reason
         self._renew()
 
@@ -161,7 +165,6 @@ class InstanceCard(QWidget):
     def _follow(self, view: InstanceLayers | None) -> None:
         self._links.close()
         self._timer.stop()
-        self._reading.abandon()
         self._view, self._crop = view, None
         if view is None:
             return
@@ -220,7 +223,7 @@ class InstanceCard(QWidget):
             "drawn, no score" if np.isnan(instance.score) else f"{instance.score:.2f}"
         )
         physical = physical_area(view.image, instance.area)
-        self._area.setText(f"{instance.area:,} px" + (f" · {physical}" if physical else ""))
+        self._area.setText(f"{instance.area:,} px" + (f"\n{physical}" if physical else ""))
         # a square of the colour that the state has on the canvas
         color = state_colors()[instance.state]
         self._state.setText(f'<span style="color: {color}">■</span> {instance.state.value}')
@@ -231,21 +234,19 @@ class InstanceCard(QWidget):
     def _show_category(self, instance: Instance, view: InstanceLayers) -> None:
         names = [category.name for category in view.session.categories.categories]
         edit = self._category.lineEdit()
-        is_typing = edit is not None and edit.hasFocus() and edit.isModified()
+        assert edit is not None  # the combo is editable
+        typed = edit.text() if edit.hasFocus() and edit.isModified() else None
         with signals_blocked(self._category):
             if [self._category.itemText(n) for n in range(self._category.count())] != names:
                 self._category.clear()
-                for category in view.session.categories.categories:
+                for n, category in enumerate(view.session.categories.categories):
                     self._category.addItem(category.name)
-                    self._category.setItemData(
-                        self._category.count() - 1,
-                        QColor(category.color),
-                        Qt.ItemDataRole.DecorationRole,
-                    )
-            if not is_typing:
-                name = view.session.categories.name_of(instance.category_id)
-                self._category.setCurrentIndex(names.index(name) if name in names else -1)
-                self._category.setEditText(name)
+                    color = QColor(category.color)
+                    self._category.setItemData(n, color, Qt.ItemDataRole.DecorationRole)
+            name = view.session.categories.name_of(instance.category_id)
+            self._category.setCurrentIndex(names.index(name) if name in names else -1)
+            self._category.setEditText(name if typed is None else typed)
+            edit.setModified(typed is not None)
 
     def _on_category(self, *_index: int) -> None:
         instance = self._instance()
@@ -253,8 +254,8 @@ class InstanceCard(QWidget):
         if instance is None or self._view is None:
             return
         edit = self._category.lineEdit()
-        if edit is not None:
-            edit.setModified(False)
+        assert edit is not None  # the combo is editable
+        edit.setModified(False)
         # Enter on a known name comes here twice
         if name and name != self._view.session.categories.name_of(instance.category_id):
             self.category_chosen.emit(name)
@@ -287,11 +288,7 @@ class InstanceCard(QWidget):
 
     def _on_read(self, crop: _Crop) -> None:
         instance = self._instance()
-        if instance is None or self._view is None or self._ref is None:
-            return
-        region = crop_region(instance.box_xyxy, self._view.session.image_hw)
-        # the instance may have changed while this was read; it is being read again then
-        if crop[0] == (self._ref[0], region):
+        if instance is not None and self._view is not None:
             self._crop = crop
             self._draw(instance, self._view, crop)
 
@@ -309,7 +306,7 @@ class InstanceCard(QWidget):
             instance.mask,
             region,
             color=view.session.categories.by_id(instance.category_id).color,
-            thickness=1.5 * ratio,
+            thickness=2 * ratio,
         )
         pixmap = QPixmap.fromImage(_qimage(picture))
         pixmap.setDevicePixelRatio(ratio)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
+from qtpy.QtCore import QAbstractTableModel, QItemSelection, QModelIndex, QObject, Qt, Signal
 from qtpy.QtGui import QColor
 
 from napari_deeppixel.core.instance import InstanceState
@@ -18,12 +18,12 @@ from napari_deeppixel.widgets.instance_rows import COLUMNS, Column, InstanceRows
 _MAX_SORT_KEYS = 3
 # caption, tooltip, width in pixels
 HEADERS = {
-    Column.HANDLE: ("#", "Number in the Labels layer, and the colour there.", 64),
-    Column.CATEGORY: ("Category", "What it is.", 88),
-    Column.SCORE: ("Score", "How sure the model is (0 to 1); none where a person drew.", 52),
-    Column.AREA: ("Area px", "Pixels of the mask.", 62),
-    Column.STATE: ("State", "What a person has said about it.", 96),
-    Column.UNCERTAINTY: ("Uncertain", "How much it needs a look (0 to 1).", 70),
+    Column.HANDLE: ("#", "Number in the Labels layer, and the colour there.", 52),
+    Column.CATEGORY: ("Category", "What it is.", 72),
+    Column.SCORE: ("Score", "How sure the model is (0 to 1); none where a person drew.", 46),
+    Column.AREA: ("Area px", "Pixels of the mask.", 60),
+    Column.STATE: ("State", "What a person has said about it.", 92),
+    Column.UNCERTAINTY: ("Uncertain", "How much it needs a look (0 to 1).", 68),
     Column.PLANE: ("Plane", "Where it lies in the image's other axes.", 52),
     Column.SOURCE: ("Source", "The model or person it is from.", 140),
 }
@@ -31,7 +31,15 @@ _NUMBERS = frozenset({Column.HANDLE, Column.SCORE, Column.AREA, Column.UNCERTAIN
 
 
 class InstanceModel(QAbstractTableModel):
-    """Rows of the table in the order in which they are shown."""
+    """Rows of the table in the order in which they are shown.
+
+    Signals
+    -------
+    sort_changed
+        `sort_by` is another one: whoever holds the filter puts the rows in order.
+    """
+
+    sort_changed = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -98,13 +106,15 @@ class InstanceModel(QAbstractTableModel):
         return QColor.fromRgbF(*(float(channel) for channel in color[:3]))
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """Sort by a column; among equals, the columns clicked before count."""
+        """Sort by a column; among equals, the columns clicked before count. -1: by none."""
         if column < 0:
-            return
-        chosen = COLUMNS[column]
-        older = [key for key in self.sort_by if key[0] is not chosen]
-        is_descending = order is Qt.SortOrder.DescendingOrder
-        self.sort_by = [(chosen, is_descending), *older][:_MAX_SORT_KEYS]
+            self.sort_by = []
+        else:
+            chosen = COLUMNS[column]
+            older = [key for key in self.sort_by if key[0] is not chosen]
+            is_descending = order is Qt.SortOrder.DescendingOrder
+            self.sort_by = [(chosen, is_descending), *older][:_MAX_SORT_KEYS]
+        self.sort_changed.emit()
 
     def refs_at(self, positions: NDArray[np.int64]) -> list[InstanceRef]:
         """Return the instances at some places of the table."""
@@ -114,10 +124,27 @@ class InstanceModel(QAbstractTableModel):
     def positions_of(self, refs: Iterable[InstanceRef]) -> NDArray[np.int64]:
         """Return the places of instances, sorted; those that the filter hides are left out."""
         found = [row for row in map(self.rows.row_of, refs) if row is not None]
-        place = np.full(len(self.rows), -1)
-        place[self.order] = np.arange(len(self.order))
-        places = np.unique(place[found])
-        return places[places >= 0]
+        is_wanted = np.zeros(len(self.rows), np.bool_)
+        is_wanted[found] = True
+        return np.flatnonzero(is_wanted[self.order])
+
+    def selection_at(self, positions: NDArray[np.int64]) -> QItemSelection:
+        """Return a selection of whole rows at sorted places, one range for each run."""
+        selection, last = QItemSelection(), len(COLUMNS) - 1
+        ends = np.flatnonzero(np.diff(positions, append=-1) != 1)
+        starts = np.append(0, ends[:-1] + 1)[: len(ends)]
+        for top, bottom in zip(positions[starts].tolist(), positions[ends].tolist(), strict=True):
+            # `index` would ask Python for the size of the table each time
+            selection.select(self.createIndex(top, 0), self.createIndex(bottom, last))
+        return selection
+
+    def positions_in(self, selection: QItemSelection) -> NDArray[np.int64]:
+        """Return the places of selected rows, sorted."""
+        is_selected = np.zeros(len(self.order), np.bool_)
+        for number in range(selection.count()):
+            run = selection[number]
+            is_selected[run.top() : run.bottom() + 1] = True
+        return np.flatnonzero(is_selected)
 
 
 def _text(value: Any, column: Column) -> str:

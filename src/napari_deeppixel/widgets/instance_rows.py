@@ -101,7 +101,7 @@ class InstanceRows:
             "area": np.array([i.area for i in instances], np.int64),
             "state": states,
             "source": np.array([i.source for i in instances], dtype=object),
-            "box": as_boxes([i.box_xyxy for i in instances]),
+            "instance": np.array([*instances, None], dtype=object)[:-1],
             "plane": np.array([index for index, _ in found], np.int64).reshape(
                 len(found), len(self.axes)
             ),
@@ -206,7 +206,7 @@ class InstanceRows:
         codes = np.zeros(0, np.int64)
         if len(ids):
             codes = by_id[np.searchsorted(ids[by_id], values["category_id"])]
-        boxes = values["box"]
+        boxes = as_boxes([instance.box_xyxy for instance in values["instance"]])
         sides, centres = (boxes[:, 2:] - boxes[:, :2]).astype(np.int64), box_centres_xy(boxes)
         columns = {
             "handle": values["handle"],
