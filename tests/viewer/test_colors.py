@@ -311,3 +311,17 @@ def test_colours_of_an_image_without_instances() -> None:
     keeper.set_by(ColorBy.STATE)
     labels_of(view).paint((5, 5), 1)
     assert hexes([labels_of(view).get_color(1)]) == [YELLOW]
+
+
+def test_boxes_of_selected_instances_are_white_and_go_back(view: InstanceLayers) -> None:
+    keeper = ColorKeeper(view)
+    keeper.set_selected([((), "b")])
+    assert hexes(boxes_of(view).edge_color) == [SKY, "#ffffff", SKY]
+    keeper.set_selected([((), "a")])
+    assert hexes(boxes_of(view).edge_color) == ["#ffffff", ORANGE, SKY]
+    view.boxes.forget()
+    for _ in view.redraw_boxes():
+        pass
+    assert hexes(boxes_of(view).edge_color) == ["#ffffff", ORANGE, SKY]
+    keeper.set_selected([])
+    assert hexes(boxes_of(view).edge_color) == [SKY, ORANGE, SKY]

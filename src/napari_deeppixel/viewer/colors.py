@@ -97,6 +97,7 @@ class ColorKeeper:
         self._on_stale = on_stale or self.refresh
         self._by = ColorBy.INSTANCE
         self._chosen: set[InstanceRef] | None = None
+        self._selected: set[InstanceRef] = set()
         self._colors = np.zeros((_NUM_COLORS, 4), np.float32)
         self._has_warned = False
         self._are_labels_stale = self._are_boxes_stale = False
@@ -138,6 +139,14 @@ class ColorKeeper:
         self._by = by
         self._recolor()
         self.refresh()
+
+    def set_selected(self, refs: Iterable[InstanceRef]) -> None:
+        """Draw the boxes of these instances white, so that they are found on the canvas."""
+        selected = set(refs)
+        if selected != self._selected:
+            self._selected = selected
+            self._are_boxes_stale = True
+            self.refresh()
 
     def hide_others(self, refs: Iterable[InstanceRef] | None) -> None:
         """Show these instances alone, and those that are drawn from now on; None: show all."""
@@ -248,7 +257,7 @@ class ColorKeeper:
             self._on_stale()
 
     def _on_boxes_drawn(self) -> None:
-        if not self._is_off:
+        if not self._is_off or self._selected:
             self._are_boxes_stale = True
             self._on_stale()
 
@@ -333,6 +342,9 @@ class ColorKeeper:
         # napari's own colours are not repeated: the box tells the category then
         by = ColorBy.CATEGORY if self._by is ColorBy.INSTANCE else self._by
         colors[list(known)] = instance_colors(instances, by)
+        for row, each in found.items():
+            if each is not None and (each[0], each[1].uuid) in self._selected:
+                colors[row] = 1
         if chosen is not None:
             colors[~np.isin(handles, chosen), 3] = 0
         return colors
