@@ -1,5 +1,7 @@
 """Cropped masks and their run lengths."""
 
+import pickle
+
 import numpy as np
 import pytest
 from faster_coco_eval import mask_api_new_cpp as coco_mask
@@ -235,3 +237,28 @@ def test_runs_of_a_small_mask_in_a_huge_image_need_no_huge_memory() -> None:
     decoded = rle_counts_to_mask(np.array(counts), (side, side))
     assert decoded is not None
     assert decoded.equals(mask)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_a_packed_mask_reads_as_before(height: int, width: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).random((height, width)) < 0.5
+    pixels[[0, -1]] = pixels[:, [0, -1]] = True
+    mask = CroppedMask(pixels=pixels, y=3, x=4)
+    mask.pack()
+    mask.pack()
+    assert np.array_equal(mask.pixels, pixels)
+    assert mask.pixels.dtype == np.bool_
+    assert not mask.pixels.flags.writeable
+    assert mask.box_xyxy == (4, 3, 4 + width, 3 + height)
+    mask.unpack()
+    assert mask.pixels is mask.pixels
+    assert np.array_equal(mask.pixels, pixels)
+
+
+def test_a_large_packed_mask_takes_little_memory_and_survives_pickling() -> None:
+    mask = CroppedMask(pixels=np.ones((1000, 1000), np.bool_), y=0, x=0)
+    mask.pack()
+    assert len(pickle.dumps(mask)) < 5000
+    assert pickle.loads(pickle.dumps(mask)).equals(mask)
+    with pytest.raises(AttributeError, match="colour"):
+        mask.colour  # noqa: B018

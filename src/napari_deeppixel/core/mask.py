@@ -1,5 +1,6 @@
 """A mask as the crop inside its tight box, and its run-length code."""
 
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.geometry import BoolImage, mask_to_box_xyxy
+
+# 128 x 128: compressing a smaller mask saves little
+_MIN_PACKED_PIXELS = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +52,34 @@ class CroppedMask:
         object.__setattr__(self, "pixels", pixels)
         object.__setattr__(self, "y", int(self.y))
         object.__setattr__(self, "x", int(self.x))
+
+    def __getattr__(self, name: str) -> BoolImage:
+        # only asked for what the object does not hold: the pixels of a packed mask
+        packed = self.__dict__.get("_packed")
+        if name != "pixels" or packed is None:
+            raise AttributeError(name)
+        data, (height, width) = packed
+        bits = np.frombuffer(zlib.decompress(data), np.uint8)
+        pixels = np.unpackbits(bits, count=height * width).reshape(height, width).astype(np.bool_)
+        pixels.flags.writeable = False
+        return pixels
+
+    def pack(self) -> None:
+        """Keep the pixels compressed from now on, if that is worth it; they read as before.
+
+        For masks that are kept and seldom looked at, such as those of steps that can be undone.
+        """
+        pixels = self.__dict__.get("pixels")
+        if pixels is None or pixels.size < _MIN_PACKED_PIXELS:
+            return
+        data = zlib.compress(np.packbits(pixels).tobytes(), level=1)
+        object.__setattr__(self, "_packed", (data, pixels.shape))
+        del self.__dict__["pixels"]
+
+    def unpack(self) -> None:
+        """Keep the pixels at hand from now on."""
+        if "pixels" not in self.__dict__:
+            object.__setattr__(self, "pixels", self.pixels)
 
     @classmethod
     def from_mask(cls, mask: BoolImage, *, y: int = 0, x: int = 0) -> "CroppedMask | None":

@@ -47,6 +47,7 @@ class History:
         What was undone before can no longer be done again.
         """
         self._undone.clear()
+        _pack(action.inverse())
         if joins and joins == self._joins and self._done:
             self._done.append(self._done.pop().then(action))
         else:
@@ -59,6 +60,7 @@ class History:
             return None
         self._joins = ""
         self._undone.append(self._done.pop())
+        _pack(self._undone[-1])
         return self._undone[-1].inverse()
 
     def redo(self) -> Action | None:
@@ -67,6 +69,7 @@ class History:
             return None
         self._joins = ""
         self._done.append(self._undone.pop())
+        _pack(self._done[-1].inverse())
         return self._done[-1]
 
     def last_known(self, uuid: str) -> Instance | None:
@@ -76,3 +79,11 @@ class History:
                 if change.uuid == uuid:
                     return change.after or change.before
         return None
+
+
+def _pack(action: Action) -> None:
+    """Compress the masks that an action leads to, where it is not done: they may be large."""
+    for change in action.changes:
+        before, after = change.before, change.after
+        if after is not None and (before is None or before.mask is not after.mask):
+            after.mask.pack()

@@ -335,6 +335,8 @@ class AnnotationSession:
         return replace(action, changes=tuple(taken))
 
     def _put(self, index: PlaneIndex, instance: Instance, record: PlaneRecord) -> Instance:
+        # it may come out of the history
+        instance.mask.unpack()
         is_shown = self.is_to_show(instance)
         if is_shown or instance.uuid in self._handles:
             handle = self._handle(index, instance.uuid, instance.handle)
