@@ -51,10 +51,13 @@ def step(view: InstanceLayers, dice: random.Random) -> None:
     chosen = dice.sample(refs, min(2, len(refs)))
     kind = dice.random()
     if kind < 0.5 or not chosen:
-        # few new ones: a number that is on the canvas, or the eraser
-        new = session.next_handle if dice.random() < 0.05 else 0
-        layer.selected_label = new or dice.choice([0, *session.visible(()).handles.tolist()])
-        start = [dice.randrange(SIDE - 60), dice.randrange(SIDE - 60)]
+        # on or beside an object: with its number, the eraser's, or now and then a new one
+        beside = session.get(*chosen[0]) if chosen else None
+        number = 0 if beside is None else dice.choice([0, beside.handle])
+        is_new = beside is None or dice.random() < 0.05
+        layer.selected_label = session.next_handle if is_new else number
+        x, y = (SIDE // 2, SIDE // 2) if beside is None else beside.box_xyxy[:2]
+        start = [min(y + dice.randrange(40), SIDE - 1), min(x + dice.randrange(20), SIDE - 40)]
         with layer.block_history():
             for n in range(6):
                 layer.paint((start[0], start[1] + 5 * n), layer.selected_label)
