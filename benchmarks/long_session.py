@@ -53,7 +53,7 @@ def step(view: InstanceLayers, dice: random.Random) -> None:
     if kind < 0.5 or not chosen:
         # on or beside an object: with its number, the eraser's, or now and then a new one
         beside = session.get(*chosen[0]) if chosen else None
-        number = 0 if beside is None else dice.choice([0, beside.handle])
+        number = 0 if beside is None else dice.choice([0, *[beside.handle] * 5])
         is_new = beside is None or dice.random() < 0.05
         layer.selected_label = session.next_handle if is_new else number
         x, y = (SIDE // 2, SIDE // 2) if beside is None else beside.box_xyxy[:2]
@@ -64,7 +64,7 @@ def step(view: InstanceLayers, dice: random.Random) -> None:
     elif kind < 0.7:
         state = dice.choice([InstanceState.ACCEPTED, InstanceState.UNSURE])
         session.apply(tools.with_state(session, chosen, state))
-    elif kind < 0.75:
+    elif kind < 0.71:
         session.apply(tools.deleted(session, chosen))
     elif kind < 0.85:
         session.apply(reshape_tools.smoothed(session, chosen, rule=view.overlap_rule))

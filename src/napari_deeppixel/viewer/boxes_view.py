@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from napari.layers import Shapes
 from numpy.typing import NDArray
 
@@ -18,7 +19,15 @@ from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceSet
 from napari_deeppixel.edits.action import Change
 from napari_deeppixel.edits.session import AnnotationSession
-from napari_deeppixel.viewer.features import attribute_row, box_caption, boxes_features
+from napari_deeppixel.viewer.features import (
+    EDITABLE_COLUMNS,
+    attribute_row,
+    box_caption,
+    boxes_features,
+    changed_cells,
+    is_same_table,
+    with_other_columns,
+)
 from napari_deeppixel.viewer.plane_map import PlaneMap
 
 # measured in benchmarks/boxes.py: a Shapes layer is filled at about 0.1 to 0.3 ms a box
@@ -30,8 +39,11 @@ MAX_CAPTIONS = 40
 _MAX_SINGLE = 2
 # a click with the rectangle tool is no box
 _MIN_SIDE_PX = 2
+# napari counts in 32-bit floats
+_SAME_PX = 0.01
 
 Ref = tuple[PlaneIndex, str]
+Row = tuple[PlaneIndex, Instance]
 Box = tuple[float, float, float, float]
 
 
@@ -47,6 +59,26 @@ class BoxEdits:
         """Whether there is anything."""
         return bool(self.moved or self.drawn or self.deleted)
 
+    def then(self, later: "BoxEdits") -> "BoxEdits":
+        """Return these edits and later ones, each box once."""
+        deleted = dict.fromkeys((*self.deleted, *later.deleted))
+        moved = dict(self.moved) | dict(later.moved)
+        return BoxEdits(
+            moved=tuple((ref, box) for ref, box in moved.items() if ref not in deleted),
+            drawn=(*self.drawn, *later.drawn),
+            deleted=tuple(deleted),
+        )
+
+
+@dataclass(kw_only=True)
+class _Comparison:
+    """The layer against what was drawn there: places are rows of the layer, lost rows of ours."""
+
+    edits: BoxEdits
+    crooked: dict[int, Row] = field(default_factory=dict)
+    foreign: list[int] = field(default_factory=list)
+    kept: list[Row] = field(default_factory=list)
+
 
 class BoxesView:
     """Draws boxes: all of them while they are few, else those in view, best first.
@@ -54,7 +86,7 @@ class BoxesView:
     Parameters
     ----------
     make_layer
-        Gives the layer, in the viewer; a new one where it was deleted.
+        Gives the layer, in the viewer; a new one where it was deleted; None if there is to be none.
     session
         The instances.
     planes
@@ -62,69 +94,95 @@ class BoxesView:
     """
 
     def __init__(
-        self, make_layer: Callable[[], Shapes], session: AnnotationSession, planes: PlaneMap
+        self,
+        make_layer: Callable[[], Shapes | None],
+        session: AnnotationSession,
+        planes: PlaneMap,
     ) -> None:
         self._make_layer, self._session, self._planes = make_layer, session, planes
-        self._rows: list[tuple[PlaneIndex, Instance]] | None = None
+        # what the layer `_filled` holds, apart from what a person did there since
+        self._rows: list[Row] = []
         self._filled: Shapes | None = None
+        self._is_stale, self._is_dirty = True, False
+        self._missed: dict[Ref, Change] | None = None
+        self._waiting = BoxEdits()
         self.is_writing = False
 
     # -- drawing all --------------------------------------------------------------------------
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        self.is_writing = True
+        was_writing, self.is_writing = self.is_writing, True
         try:
             yield
         finally:
-            self.is_writing = False
+            self.is_writing = was_writing
 
     @property
     def num_shown(self) -> int:
         """Boxes that are drawn."""
-        return len(self._rows or ())
+        return len(self._rows)
 
     @property
     def is_stale(self) -> bool:
-        """Whether all boxes must be drawn anew."""
-        return self._rows is None
+        """Whether `redraw` may have something to do."""
+        return self._is_stale
 
-    def _is_filled(self, layer: Shapes) -> bool:
-        is_ours = self._rows is not None and self._filled == layer
-        return is_ours and len(layer.data) == self.num_shown
+    @property
+    def is_busy(self) -> bool:
+        """Whether a person is drawing or dragging a box."""
+        layer = self._filled
+        return any(bool(getattr(layer, name, False)) for name in ("_is_creating", "_is_moving"))
 
     def forget(self) -> None:
-        """Draw all boxes anew next time."""
-        self._rows = None
+        """Draw all boxes anew next time; what a person did in the layer is kept for `take`."""
+        self._read()
+        self._rows, self._filled, self._is_stale = [], None, True
 
     def redraw(self) -> Iterator[None]:
         """Draw the boxes anew if others are to be seen than are drawn; each step is short."""
-        chosen = self._choose()
-        layer = self._make_layer()
-        rows = [(index, instance) for index, instances in chosen for instance in instances]
-        if self._is_filled(layer) and _boxes_of(rows) == _boxes_of(self._rows or []):
+        if self.is_busy:
             return
-        self._rows, self._filled = None, None
+        layer = self._make_layer()
+        if layer is None:
+            return
+        self._read()
+        chosen = self._choose()
+        rows = [(index, instance) for index, instances in chosen for instance in instances]
+        if self._filled == layer and _looks(rows) == _looks(self._rows):
+            self._is_stale = False
+            return
+        self._rows, self._filled, self._missed = [], None, {}
+        table = with_other_columns(boxes_features([s for _, s in chosen]), layer.features)
+        yield from self._fill(layer, chosen)
+        if len(layer.data) != len(rows):
+            # somebody drew or deleted in between
+            yield from self.redraw()
+            return
+        with self._writing():
+            layer.features = table
+            _expect_drawn(layer)
+        self._rows, self._filled, self._is_stale, self._is_dirty = rows, layer, False, False
+        missed, self._missed = self._missed or {}, None
+        self.update(list(missed.values()))
+        self.update_captions()
+
+    def _fill(self, layer: Shapes, chosen: list[tuple[PlaneIndex, InstanceSet]]) -> Iterator[None]:
         with self._writing():
             layer.selected_data = set()
             layer.data = []
             layer.features = boxes_features([])
-            # a box that a person draws would inherit the row of the last one
-            layer.feature_defaults = {name: [value] for name, value in _NO_ROW.items()}
+            _expect_drawn(layer)
         yield
         for step in _chunks(chosen, _BOXES_A_STEP):
             with self._writing():
                 layer.add_rectangles(
-                    self._corners(step),
+                    [corners for index, s in step for corners in self._corners(index, s)],
                     edge_color=[color for _, s in step for color in box_colors(s)],
                     edge_width=1,
                     face_color="transparent",
                 )
             yield
-        with self._writing():
-            layer.features = boxes_features([instances for _, instances in chosen])
-        self._rows, self._filled = rows, layer
-        self.update_captions()
 
     def _choose(self) -> list[tuple[PlaneIndex, InstanceSet]]:
         session = self._session
@@ -139,25 +197,23 @@ class BoxesView:
                 return [(index, instances.select(np.sort(best[:MAX_BOXES])))]
         return []
 
-    def _corners(self, step: list[tuple[PlaneIndex, InstanceSet]]) -> list[NDArray[np.float64]]:
-        return [
-            corners
-            for index, instances in step
-            for corners in boxes_xyxy_to_corners_yx(
-                instances.boxes_xyxy, lead=self._planes.data_index(index)
-            )
-        ]
+    def _corners(self, index: PlaneIndex, instances: InstanceSet) -> NDArray[np.float64]:
+        lead = self._planes.data_index(index)
+        return boxes_xyxy_to_corners_yx(instances.boxes_xyxy, lead=lead)
+
+    def _corners_of(self, row: Row) -> NDArray[np.float64]:
+        lead = self._planes.data_index(row[0])
+        corners: NDArray[np.float64] = boxes_xyxy_to_corners_yx([row[1].box_xyxy], lead=lead)[0]
+        return corners
 
     # -- drawing what changed -----------------------------------------------------------------
 
     def update(self, changes: list[Change]) -> None:
         """Follow what became of some instances, given as they are shown (None: not shown)."""
-        if self._rows is None:
+        if self._missed is not None:
+            self._missed.update({(c.index, c.uuid): c for c in changes})
             return
-        layer = self._make_layer()
-        if not self._is_filled(layer):
-            self.forget()
-            return
+        layer = self._filled
         places = {(index, row.uuid): place for place, (index, row) in enumerate(self._rows)}
         added = [c for c in changes if c.after is not None and (c.index, c.uuid) not in places]
         gone = [
@@ -165,8 +221,11 @@ class BoxesView:
             for c in changes
             if c.after is None and (c.index, c.uuid) in places
         ]
-        if len(added) + len(gone) > _MAX_SINGLE or len(self._rows) + len(added) > MAX_BOXES:
-            self.forget()
+        is_much = len(added) + len(gone) > _MAX_SINGLE or len(self._rows) + len(added) > MAX_BOXES
+        # where a person is at work, rows of the layer are not ours: `redraw` looks into that
+        self._is_stale |= is_much or self._is_dirty or self.is_busy
+        if self._is_stale or layer is None or len(layer.data) != len(self._rows):
+            self._is_stale = True
             return
         with self._writing():
             for change in changes:
@@ -181,14 +240,10 @@ class BoxesView:
                 self._add(layer, change.index, change.after)
 
     def _edit(self, layer: Shapes, place: int, index: PlaneIndex, after: Instance) -> None:
-        assert self._rows is not None  # `update` has looked
         before = self._rows[place][1]
         self._rows[place] = (index, after)
         if before.box_xyxy != after.box_xyxy:
-            corners = boxes_xyxy_to_corners_yx(
-                [after.box_xyxy], lead=self._planes.data_index(index)
-            )[0]
-            set_box(layer, place, corners)
+            set_box(layer, place, self._corners_of((index, after)))
         self._write_row(layer, place, after)
         if before.category_id != after.category_id:
             colors = layer.edge_color
@@ -197,21 +252,30 @@ class BoxesView:
             layer.refresh_text()
 
     def _add(self, layer: Shapes, index: PlaneIndex, instance: Instance) -> None:
-        assert self._rows is not None  # `update` has looked
-        corners = boxes_xyxy_to_corners_yx([instance.box_xyxy], lead=self._planes.data_index(index))
         row = self._row(instance)
         layer.feature_defaults = {name: [value] for name, value in row.items()}
         layer.add_rectangles(
-            list(corners), edge_color=self._color(instance), edge_width=1, face_color="transparent"
+            [self._corners_of((index, instance))],
+            edge_color=self._color(instance),
+            edge_width=1,
+            face_color="transparent",
         )
-        layer.feature_defaults = {name: [value] for name, value in _NO_ROW.items()}
+        _expect_drawn(layer)
         layer.selected_data = set()
         self._rows.append((index, instance))
 
     def _write_row(self, layer: Shapes, place: int, instance: Instance) -> None:
-        table = layer.features
-        for column, value in self._row(instance).items():
-            table.iat[place, table.columns.get_loc(column)] = value
+        table, row = layer.features, self._row(instance)
+        if len(table) <= place or not set(row) <= set(table.columns):
+            self._write_features(layer)
+            return
+        for column, value in row.items():
+            try:
+                table.iat[place, table.columns.get_loc(column)] = value
+            except (TypeError, ValueError):
+                # somebody gave the column another type
+                self._write_features(layer)
+                return
 
     def _row(self, instance: Instance) -> dict[str, Any]:
         names = {c.id: c.name for c in self._session.categories.categories}
@@ -238,66 +302,154 @@ class BoxesView:
 
     # -- what a person does -------------------------------------------------------------------
 
-    def take(self) -> BoxEdits:
-        """Return what a person did since the boxes were drawn.
+    def note_edit(self) -> None:
+        """Take note that a person changed boxes."""
+        self._is_dirty = True
 
-        The layer then shows boxes that the session does not have; `restore` or a change of the
-        session mends that.
+    def take(self) -> BoxEdits:
+        """Return what a person did since the boxes were drawn, once.
+
+        The layer goes back to the session's boxes. Nothing while a box is being drawn or dragged.
+        """
+        if self.is_busy:
+            return BoxEdits()
+        self._read()
+        waiting, self._waiting = self._waiting, BoxEdits()
+        is_there = self._session.is_visible
+        return BoxEdits(
+            moved=tuple((ref, box) for ref, box in waiting.moved if is_there(*ref)),
+            drawn=waiting.drawn,
+            deleted=tuple(ref for ref in waiting.deleted if is_there(*ref)),
+        )
+
+    def _read(self) -> None:
+        """Keep what a person did, and put the layer back, or have it drawn anew."""
+        layer = self._filled
+        if layer is None:
+            return
+        self._is_dirty = False
+        found = self._compare(layer)
+        if found is None:
+            self._rows, self._filled, self._is_stale = [], None, True
+            return
+        self._waiting = self._waiting.then(found.edits)
+        self._is_stale |= bool(found.edits.deleted)
+        self._rows = found.kept
+        with self._writing():
+            if found.crooked or found.foreign:
+                layer.selected_data = set()
+            for place, row in found.crooked.items():
+                set_box(layer, place, self._corners_of(row))
+            if len(found.foreign) > _MAX_SINGLE:
+                self._rows, self._filled, self._is_stale = [], None, True
+            elif found.foreign:
+                layer.remove(found.foreign)
+
+    def _compare(self, layer: Shapes) -> _Comparison | None:
+        """Return what differs from what was drawn; None if nobody can tell which box is whose."""
+        data, handles = layer.data, self._handles(layer)
+        if handles is None:
+            return None
+        if self._is_as_drawn(data, handles):
+            return _Comparison(edits=BoxEdits(), kept=self._rows)
+        known = {row[1].handle: row for row in self._rows}
+        found = _Comparison(edits=BoxEdits())
+        moved, drawn = [], []
+        for place, (corners, handle) in enumerate(zip(data, handles, strict=True)):
+            row, box = known.pop(handle, None), _box(corners)
+            if row is None:
+                found.foreign.append(place)
+                index = self._planes.plane_of(corners[0])
+                if index is not None and min(box[2] - box[0], box[3] - box[1]) >= _MIN_SIDE_PX:
+                    drawn.append((index, box))
+                continue
+            found.kept.append(row)
+            expected = self._corners_of(row)
+            if corners.shape == expected.shape and np.abs(corners - expected).max() < _SAME_PX:
+                continue
+            found.crooked[place] = row
+            if not np.allclose(box, row[1].box_xyxy, rtol=0, atol=_SAME_PX):
+                moved.append(((row[0], row[1].uuid), box))
+        found.edits = BoxEdits(
+            moved=tuple(moved),
+            drawn=tuple(drawn),
+            deleted=tuple((index, row.uuid) for index, row in known.values()),
+        )
+        return found
+
+    def _is_as_drawn(self, data: list[NDArray[Any]], handles: list[int]) -> bool:
+        """Return quickly whether nobody did anything."""
+        if handles != [row.handle for _, row in self._rows] or len({c.shape for c in data}) > 1:
+            return False
+        if not data:
+            return True
+        boxes = boxes_xyxy_to_corners_yx([row.box_xyxy for _, row in self._rows])
+        leads = np.array([self._planes.data_index(index) for index, _ in self._rows], np.float64)
+        expected = np.concatenate([np.repeat(leads[:, None], 4, axis=1), boxes], axis=2)
+        now = np.stack(data)
+        return now.shape == expected.shape and bool(np.abs(now - expected).max() < _SAME_PX)
+
+    def _handles(self, layer: Shapes) -> list[int] | None:
+        """Return the handle of each box, 0 for one that is not ours; None if it cannot be said."""
+        count, table = len(layer.data), layer.features
+        # after the last box went, napari keeps a row in the table
+        if count == 0:
+            return []
+        if "handle" in table and len(table) == count:
+            column = pd.to_numeric(table["handle"], errors="coerce")
+            return [int(handle) for handle in column.fillna(0)]
+        return [row.handle for _, row in self._rows] if count == len(self._rows) else None
+
+    def changed_attributes(self) -> dict[int, tuple[str, str]]:
+        """Return what a person changed in the features table: handle → (category, state).
+
+        "" stands for what did not change.
         """
         layer = self._filled
-        if layer is None or self._rows is None:
-            return BoxEdits()
-        known = {row.handle: place for place, (_, row) in enumerate(self._rows)}
-        seen: set[int] = set()
-        moved, drawn = [], []
-        handles = layer.features.get("handle", [])
-        for corners, handle in zip(layer.data, handles, strict=False):
-            place = None if handle in seen else known.get(int(handle))
-            box = _box(corners)
-            if place is None:
-                if min(box[2] - box[0], box[3] - box[1]) >= _MIN_SIDE_PX:
-                    drawn.append((self._plane_of(corners), box))
-                continue
-            seen.add(int(handle))
-            index, row = self._rows[place]
-            if not np.allclose(box, row.box_xyxy, atol=0.01):
-                moved.append(((index, row.uuid), box))
-        deleted = [(i, row.uuid) for i, row in self._rows if row.handle not in seen]
-        return BoxEdits(moved=tuple(moved), drawn=tuple(drawn), deleted=tuple(deleted))
+        handles = None if layer is None else self._handles(layer)
+        if layer is None or handles != [row.handle for _, row in self._rows]:
+            return {}
+        written = self._features()
+        cells = {
+            name: dict(changed_cells(layer.features, written, name)) for name in EDITABLE_COLUMNS
+        }
+        return {
+            handles[place]: (cells["category"].get(place, ""), cells["state"].get(place, ""))
+            for place in sorted({place for each in cells.values() for place in each})
+        }
 
-    def restore(self) -> None:
-        """Put the layer's boxes back to the session's, where a person changed them."""
-        edits, layer = self.take(), self._filled
-        if not edits or layer is None or self._rows is None:
+    def restore_features(self) -> None:
+        """Put the features table back to the session, where a person changed it."""
+        layer = self._filled
+        if layer is None or len(layer.data) != len(self._rows) or not self._rows:
             return
-        if edits.deleted or edits.drawn:
-            self.forget()
-            return
-        places = {(index, row.uuid): place for place, (index, row) in enumerate(self._rows)}
+        if not is_same_table(layer.features, self._features()):
+            self._write_features(layer)
+
+    def _write_features(self, layer: Shapes) -> None:
         with self._writing():
-            layer.selected_data = set()
-            for (index, uuid), _ in edits.moved:
-                row = self._rows[places[index, uuid]][1]
-                corners = boxes_xyxy_to_corners_yx(
-                    [row.box_xyxy], lead=self._planes.data_index(index)
-                )[0]
-                set_box(layer, places[index, uuid], corners)
+            layer.features = with_other_columns(self._features(), layer.features)
+            _expect_drawn(layer)
 
-    def _plane_of(self, corners: NDArray[Any]) -> PlaneIndex:
-        lead = tuple(round(float(step)) for step in np.asarray(corners)[0][:-2])
-        return self._planes.session_index(lead)
+    def _features(self) -> pd.DataFrame:
+        table = boxes_features([])
+        rows = [self._row(instance) for _, instance in self._rows]
+        return pd.DataFrame(rows, columns=table.columns).astype(table.dtypes) if rows else table
 
     def place_of(self, index: PlaneIndex, uuid: str) -> int | None:
         """Return the row of an instance in the layer; None if its box is not drawn."""
-        for place, (row_index, row) in enumerate(self._rows or ()):
+        for place, (row_index, row) in enumerate(self._rows):
             if (row_index, row.uuid) == (index, uuid):
                 return place
         return None
 
     def refs_at(self, places: set[int]) -> list[Ref]:
         """Return the instances of some rows of the layer."""
-        rows = self._rows or []
-        return [(rows[p][0], rows[p][1].uuid) for p in sorted(places) if p < len(rows)]
+        handles = (None if self._filled is None else self._handles(self._filled)) or []
+        known = {row.handle: (index, row.uuid) for index, row in self._rows}
+        # a copy comes after the box that it was made from
+        refs = [known.pop(handle, None) for handle in handles]
+        return [ref for place, ref in enumerate(refs) if ref is not None and place in places]
 
 
 _NO_ROW: dict[str, Any] = {
@@ -311,13 +463,26 @@ _NO_ROW: dict[str, Any] = {
 }
 
 
+def _expect_drawn(layer: Shapes) -> None:
+    """Give the next box that a person draws a row of its own: it would inherit the last one."""
+    others = {name: layer.feature_defaults[name].tolist() for name in layer.feature_defaults}
+    ours = {name: [value] for name, value in _NO_ROW.items()}
+    layer.feature_defaults = others | ours
+
+
 def _box(corners: NDArray[Any]) -> Box:
     x1, y1, x2, y2 = corners_yx_to_boxes_xyxy(np.asarray(corners)[None, :, -2:])[0].tolist()
     return x1, y1, x2, y2
 
 
-def _boxes_of(rows: list[tuple[PlaneIndex, Instance]]) -> list[Any]:
-    return [(index, row.uuid, row.box_xyxy) for index, row in rows]
+def _looks(rows: list[Row]) -> list[Any]:
+    """Return all that can be seen of some boxes, in an order of their own."""
+    looks = [
+        (index, row.uuid, row.handle, row.box_xyxy, row.category_id, row.score, row.state)
+        for index, row in rows
+    ]
+    # a score may be NaN, which never equals itself
+    return sorted((*map(str, each),) for each in looks)
 
 
 def set_box(layer: Shapes, place: int, corners: NDArray[np.float64]) -> None:

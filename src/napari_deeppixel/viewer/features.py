@@ -1,11 +1,15 @@
 """The features tables of our layers: one reader and one writer."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from napari_deeppixel.core.instance import Instance, InstanceSet
+
+# what a person may change in a table; the rest is measured
+EDITABLE_COLUMNS = ("category", "state")
 
 
 def labels_features(sets: list[InstanceSet]) -> pd.DataFrame:
@@ -36,10 +40,12 @@ def boxes_features(sets: list[InstanceSet]) -> pd.DataFrame:
     for instances in sets:
         table = _attribute_table(instances)
         table.insert(0, "handle", instances.handles)
-        table["caption"] = [
+        captions = [
             box_caption(category, score)
             for category, score in zip(table["category"], table["score"], strict=True)
         ]
+        # no captions would be numbers
+        table["caption"] = pd.Series(captions, dtype=object)
         tables.append(table)
     if tables:
         return pd.concat(tables, ignore_index=True)
@@ -95,14 +101,43 @@ def _attribute_table(instances: InstanceSet) -> pd.DataFrame:
     )
 
 
-def read_attributes(features: pd.DataFrame) -> dict[int, tuple[str, str]]:
-    """Return handle → (category, state) of a Labels layer's features; {} if it has neither."""
-    if not {"category", "state"} <= set(features.columns):
-        return {}
-    return {
-        handle: (str(category), str(state))
-        for handle, (category, state) in enumerate(
-            zip(features["category"], features["state"], strict=True)
-        )
-        if handle
-    }
+def changed_cells(
+    table: pd.DataFrame, written: pd.DataFrame, column: str
+) -> Iterator[tuple[int, str]]:
+    """Return the rows of a column in which a text differs from what was written, and the text.
+
+    Rows are compared by position; empty cells are left out.
+    """
+    if column not in table or column not in written:
+        return
+    count = min(len(table), len(written))
+    now = table[column].to_numpy(object)[:count]
+    before = written[column].to_numpy(object)[:count]
+    for row in np.flatnonzero((now != before) & ~pd.isna(now)):
+        yield int(row), str(now[row])
+
+
+def is_same_table(table: pd.DataFrame, written: pd.DataFrame) -> bool:
+    """Return whether a table holds what was written; columns of others do not count."""
+    if len(table) != len(written) or not set(written.columns) <= set(table.columns):
+        return False
+    for column in written:
+        now, before = table[column].to_numpy(object), written[column].to_numpy(object)
+        if ((now != before) & ~(pd.isna(now) & pd.isna(before))).any():
+            return False
+    return True
+
+
+def with_other_columns(table: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy of a table with the columns that only another one has, matched by handle.
+
+    A table without handles has one row a handle from 0 on, or names them in ``index`` as napari
+    does for Labels layers.
+    """
+    names = [name for name in other.columns if name not in (*table.columns, "index")]
+    if not names:
+        return table.copy()
+    key = next((name for name in ("handle", "index") if name in other.columns), None)
+    handles = np.arange(len(other)) if key is None else other[key].to_numpy()
+    known = other[names].set_axis(handles)
+    return table.join(known[~known.index.duplicated()], on="handle")

@@ -1,10 +1,11 @@
 """One Labels layer as a view of some of a session's instances."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from napari.layers import Labels
 from numpy.typing import NDArray
 
@@ -13,13 +14,24 @@ from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, label_dtype
 from napari_deeppixel.edits.diff import Region, draw_region
 from napari_deeppixel.edits.session import AnnotationSession
-from napari_deeppixel.viewer.features import attribute_row, labels_features, read_attributes
+from napari_deeppixel.viewer.features import (
+    EDITABLE_COLUMNS,
+    attribute_row,
+    changed_cells,
+    is_same_table,
+    labels_features,
+    with_other_columns,
+)
 from napari_deeppixel.viewer.plane_map import PlaneMap
 
 # more pixels at once are written past napari's undo list, which keeps 17 bytes for each
 _MAX_LISTED_PIXELS = 1 << 18
 # side of the squares in which a whole plane is compared: about 3 ms each
 _TILE = 1024
+# regions that are drawn one by one
+_MAX_APART = 4
+# a number further above those in use is replaced: the features table has a row for each up to it
+_MAX_GAP = 10_000
 
 
 class LabelsView:
@@ -35,6 +47,19 @@ class LabelsView:
         Which plane is where.
     is_member
         Which of the session's instances this layer shows.
+    name
+        Of the group of instances.
+    category_id
+        Category of what is drawn in this layer; None: the one that the person chose.
+
+    Attributes
+    ----------
+    is_writing
+        While set, the layer's events tell of our own work.
+    on_top
+        Handle of the instance to draw on top of all; None: none.
+    announced
+        Lead slices and regions that napari is about to write.
     """
 
     def __init__(
@@ -43,13 +68,18 @@ class LabelsView:
         session: AnnotationSession,
         planes: PlaneMap,
         is_member: Callable[[Instance], bool],
+        *,
+        name: str,
+        category_id: int | None = None,
     ) -> None:
+        self.name = name
         self.layer, self._session, self._planes = layer, session, planes
-        self.is_member = is_member
+        self.is_member, self.category_id = is_member, category_id
         self.is_writing = False
         self.on_top: int | None = None
-        self._drawn: set[PlaneIndex] = set()
-        self._written: dict[int, tuple[str, str]] = {}
+        self.announced: list[tuple[tuple[slice, ...], Region]] = []
+        self._followed: Any = layer.data  # Any: napari takes all kinds of arrays
+        self._written = labels_features([])
 
     # -- what should be seen ------------------------------------------------------------------
 
@@ -76,83 +106,159 @@ class LabelsView:
         plane: NDArray[Any] = self.layer.data[self._planes.data_index(index)]
         return plane
 
-    def _whole(self) -> Region:
-        height, width = self._session.image_hw
-        return 0, 0, width, height
+    def shows(self, handle: int, index: PlaneIndex, region: Region) -> bool:
+        """Whether a number is in a region of the layer."""
+        x1, y1, x2, y2 = region
+        return bool((self.plane(index)[y1:y2, x1:x2] == handle).any())
 
     # -- drawing ------------------------------------------------------------------------------
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        self.is_writing = True
+        was_writing, self.is_writing = self.is_writing, True
         try:
             yield
         finally:
-            self.is_writing = False
+            self.is_writing = was_writing
 
-    def draw_plane(self, index: PlaneIndex, *, is_current: bool) -> None:
-        """Draw a plane anew; what a person did there must have been taken over before."""
-        instances = self.members(index, self._whole())
-        self.grow_type(max((i.handle for i in instances), default=0))
-        plane = self.plane(index)
-        if index not in self._drawn:
-            # a new layer is empty: only the instances need to be written
-            self._drawn.add(index)
-        else:
-            plane[...] = 0
-        for instance in instances:
-            plane[instance.mask.slices][instance.mask.pixels] = instance.handle
-        with self._writing():
-            self.layer.refresh(extent=False, thumbnail=is_current, highlight=False)
-            forget_history(self.layer)
+    def fill(self) -> None:
+        """Draw all planes into a new layer."""
+        height, width = self._session.image_hw
+        for index in self._session.plane_indices:
+            plane = self.plane(index)
+            for instance in self.members(index, (0, 0, width, height)):
+                plane[instance.mask.slices][instance.mask.pixels] = instance.handle
+        self.write_features()
 
-    def redraw(
-        self,
-        index: PlaneIndex,
-        region: Region,
-        *,
-        before: Sequence[Instance] | None = None,
+    def redraw(self, index: PlaneIndex, region: Region) -> None:
+        """Draw all pixels of a region anew; what waits there must have been taken over before."""
+        self._draw(index, region, [region], before=None)
+
+    def redraw_changed(
+        self, index: PlaneIndex, regions: Sequence[Region], before: Sequence[Instance]
     ) -> None:
-        """Draw a region anew.
+        """Draw regions anew, but for what somebody did there that was not taken over yet.
 
         Parameters
         ----------
-        index, region
+        index, regions
             Where.
         before
-            What was drawn there, the last on top: pixels that differ from it are somebody's work
-            that was not taken over yet, and stay. None: all pixels are written.
+            What was drawn there, the last on top: pixels that differ from it stay.
         """
-        after = self.members(index, region)
+        # each region of its own costs as much as 20 instances
+        groups = [[region] for region in regions] if len(regions) <= _MAX_APART else [regions]
+        for group in groups:
+            low, high = np.min(group, axis=0), np.max(group, axis=0)
+            whole = int(low[0]), int(low[1]), int(high[2]), int(high[3])
+            self._draw(index, whole, group, before=before)
+
+    def _draw(
+        self,
+        index: PlaneIndex,
+        whole: Region,
+        regions: Sequence[Region],
+        *,
+        before: Sequence[Instance] | None,
+    ) -> None:
+        after = self.members(index, whole)
         self.grow_type(max((i.handle for i in after), default=0))
-        x1, y1, x2, y2 = region
-        seen = self.plane(index)[y1:y2, x1:x2]
-        wanted = draw_region(after, region, seen.dtype)
-        differs = wanted != seen
-        if before is not None:
-            differs &= draw_region(before, region, seen.dtype) == seen
-        rows, columns = np.nonzero(differs)
-        if rows.size == 0:
-            return
-        with self._writing():
-            if rows.size > _MAX_LISTED_PIXELS:
-                seen[differs] = wanted[differs]
-                self.layer.refresh(extent=False, thumbnail=False, highlight=False)
-                forget_history(self.layer)
-                return
+        plane = self.plane(index)
+        wanted = draw_region(after, whole, plane.dtype)
+        known = None if before is None else draw_region(before, whole, plane.dtype)
+        rows, columns, numbers = [], [], []
+        for x1, y1, x2, y2 in regions:
+            part = slice(y1 - whole[1], y2 - whole[1]), slice(x1 - whole[0], x2 - whole[0])
+            seen = plane[y1:y2, x1:x2]
+            differs = wanted[part] != seen
+            if known is not None:
+                differs &= known[part] == seen
+            y, x = np.nonzero(differs)
+            rows.append(y + y1)
+            columns.append(x + x1)
+            numbers.append(wanted[part][y, x])
+        if any(each.size for each in rows):
+            self._put(index, np.concatenate(rows), np.concatenate(columns), np.concatenate(numbers))
+
+    def _put(
+        self,
+        index: PlaneIndex,
+        rows: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        numbers: NDArray[Any],
+    ) -> None:
+        layer = self.layer
+        # napari keeps the slice of a hidden layer as it was: it would write into that plane, too
+        is_sliced = layer.visible and layer.loaded
+        if is_sliced and (rows.size <= _MAX_LISTED_PIXELS or self.is_busy):
             lead = tuple(np.full(rows.size, step) for step in self._planes.data_index(index))
-            # only the texture's part changes, and napari's own undo list stays true
-            self.layer.data_setitem((*lead, rows + y1, columns + x1), wanted[rows, columns])
+            with self._writing():
+                # only the texture's part changes, and napari's own undo list stays true
+                layer.data_setitem((*lead, rows, columns), numbers)
+            return
+        self.plane(index)[rows, columns] = numbers
+        with self._writing():
+            layer.refresh(extent=False, thumbnail=False, highlight=False)
+            self.forget_history()
+
+    def forget_history(self) -> None:
+        """Empty napari's undo list of a layer that was drawn over, but for a stroke under way.
+
+        An older stroke would otherwise put pixels back that no longer belong there. Switching
+        `editable` off and on is the public way; it also leaves the chosen tool.
+        """
+        layer = self.layer
+        if self.is_busy:
+            return
+        mode, editable = layer.mode, layer.editable
+        layer.editable = not editable
+        layer.editable = editable
+        layer.mode = mode
 
     def grow_type(self, max_handle: int) -> None:
         """Make room in the layer for a handle."""
         data = self.layer.data
         if np.iinfo(data.dtype).max < max_handle:
-            with self._writing():
-                self.layer.data = data.astype(label_dtype(max_handle))
-                forget_history(self.layer)
+            self._replace_data(data.astype(label_dtype(max_handle)))
+
+    def _replace_data(self, data: NDArray[Any]) -> None:
+        editable = self.layer.editable
+        with self._writing():
+            self.layer.data = data
+            self.layer.editable = editable
+        self._followed = self.layer.data
 
     # -- hand edits ---------------------------------------------------------------------------
+
+    def adopt_data(self, others: Iterable[Any]) -> bool:
+        """Follow an array that somebody put into the layer; return False if it cannot hold planes.
+
+        Parameters
+        ----------
+        others
+            Data of other layers: an array that is also theirs is copied, as what we draw would
+            show there.
+        """
+        data = self.layer.data
+        if data is self._followed:
+            return True
+        if tuple(getattr(data, "shape", ())) != self._planes.layer_shape():
+            return False
+        with self._writing():
+            # napari keeps it, and would put the old array's pixels into this one
+            self.forget_history()
+        array = np.asarray(data)
+        top = self._session.next_handle - 1
+        has_room = array.dtype in (np.uint16, np.uint32) and np.iinfo(array.dtype).max >= top
+        is_shared = any(
+            isinstance(other, np.ndarray) and np.may_share_memory(array, other) for other in others
+        )
+        if array is data and has_room and array.flags.writeable and not is_shared:
+            self._followed = data
+        else:
+            small = small_numbers(array, first=top + 1)
+            self._replace_data(np.array(small, label_dtype(max(top, int(small.max(initial=0))))))
+        return True
 
     def take(
         self, index: PlaneIndex, region: Region, *, brings_back: bool, **settings: Any
@@ -169,7 +275,7 @@ class LabelsView:
         return self._session.take_label_region(
             index,
             drawn,
-            np.array(seen),
+            small_numbers(np.array(seen), first=self._session.next_handle),
             region_xyxy=region,
             brings_back=brings_back,
             **settings,
@@ -191,59 +297,107 @@ class LabelsView:
             return None
         return x1 + box[0], y1 + box[1], x1 + box[2], y1 + box[3]
 
+    def make_way(self, index: PlaneIndex, top: int) -> None:
+        """Renumber pixels above a number: instances just got those, and the pixels are not theirs.
+
+        A person or a program wrote them, and nobody has taken them over yet.
+        """
+        plane = self.plane(index)
+        if int(plane.max(initial=0)) <= top:
+            return
+        rows, columns = np.nonzero(plane > top)
+        numbers = plane[rows, columns].astype(np.int64) - top - 1 + self._session.next_handle
+        self.grow_type(int(numbers.max()))
+        self._put(index, rows, columns, numbers.astype(self.layer.data.dtype))
+
     # -- features -----------------------------------------------------------------------------
 
     def write_features(self) -> None:
-        """Write the features table: row n is handle n."""
-        sets = [self._session.visible(index) for index in self._session.plane_indices]
-        members = [s.select([self.is_member(i) for i in s]) for s in sets]
-        with self._writing():
-            self.layer.features = labels_features(members)
-        self._written = read_attributes(self.layer.features)
+        """Write the features table: row n is handle n; what a person did in it stays."""
+        self._put_features(self._unsettled())
 
-    def write_rows(self, touched: dict[int, Instance | None]) -> None:
+    def _put_features(self, unsettled: Mapping[int, Mapping[str, str]]) -> None:
+        sets = [self._session.visible(index) for index in self._session.plane_indices]
+        written = labels_features([s.select([self.is_member(i) for i in s]) for s in sets])
+        table = with_other_columns(written, self.layer.features)
+        for handle, cells in unsettled.items():
+            if handle < len(table) and table["category"].iat[handle] is not None:
+                for column, value in cells.items():
+                    table.iat[handle, _place(table, column)] = value
+        self._written = written
+        with self._writing():
+            self.layer.features = table
+
+    def write_rows(self, touched: Mapping[int, Instance | None]) -> None:
         """Write the rows of some handles; None: the instance is not shown any more."""
-        table = self.layer.features
-        if max(touched, default=0) >= len(table) or "handle" not in table:
+        table, written = self.layer.features, self._written
+        is_ours = len(table) == len(written) and all(
+            name in table and table[name].dtype == written[name].dtype for name in written
+        )
+        if not is_ours or max(touched, default=0) >= len(table):
             self.write_features()
             return
+        unsettled = self._unsettled()
         names = {c.id: c.name for c in self._session.categories.categories}
         for handle, instance in touched.items():
-            row = attribute_row(instance, names)
-            for column, value in row.items():
-                table.iat[handle, table.columns.get_loc(column)] = value
-            self._written[handle] = (str(row["category"]), str(row["state"]))
+            kept = unsettled.get(handle, {}) if instance is not None else {}
+            for column, value in attribute_row(instance, names).items():
+                written.iat[handle, _place(written, column)] = value
+                if column not in kept:
+                    table.iat[handle, _place(table, column)] = value
         with self._writing():
             # the table was changed in place, which napari's own table view cannot see
             self.layer.events.features()
+
+    def _unsettled(self) -> dict[int, dict[str, str]]:
+        """Return what a person wrote into the table: handle → column → text."""
+        found: dict[int, dict[str, str]] = {}
+        for column in EDITABLE_COLUMNS:
+            for handle, value in changed_cells(self.layer.features, self._written, column):
+                if handle:
+                    found.setdefault(handle, {})[column] = value
+        return found
 
     def changed_attributes(self) -> dict[int, tuple[str, str]]:
         """Return what a person changed in the features table: handle → (category, state).
 
         "" stands for what did not change.
         """
-        changed = {}
-        for handle, (category, state) in read_attributes(self.layer.features).items():
-            old_category, old_state = self._written.get(handle, (category, state))
-            if (category, state) != (old_category, old_state):
-                changed[handle] = (
-                    category if category != old_category else "",
-                    state if state != old_state else "",
-                )
-                self._written[handle] = (category, state)
-        return changed
+        return {
+            handle: (cells.get("category", ""), cells.get("state", ""))
+            for handle, cells in self._unsettled().items()
+        }
+
+    def restore_features(self) -> None:
+        """Put the features table back to the session, where a person changed it."""
+        if not is_same_table(self.layer.features, self._written):
+            self._put_features({})
 
 
-def forget_history(layer: Labels) -> None:
-    """Empty napari's undo list of a layer that was drawn over.
+def _place(table: pd.DataFrame, column: str) -> int:
+    return list(table.columns).index(column)
 
-    An older stroke would otherwise put pixels back that no longer belong there. Switching
-    `editable` off and on is the public way; it also leaves the chosen tool.
+
+def small_numbers(numbers: NDArray[Any], *, first: int) -> NDArray[Any]:
+    """Return a label image in which numbers that are negative or far too large are replaced.
+
+    Parameters
+    ----------
+    numbers
+        Integers of any shape and type.
+    first
+        The next free number: those up to 10,000 above stay.
     """
-    mode, editable = layer.mode, layer.editable
-    layer.editable = not editable
-    layer.editable = editable
-    layer.mode = mode
+    limit = first + _MAX_GAP
+    if numbers.size == 0 or (numbers.min() >= 0 and numbers.max() <= limit):
+        return numbers
+    is_odd = (numbers < 0) | (numbers > limit)
+    used = int(numbers.max(initial=0, where=~is_odd))
+    odd, places = np.unique(numbers[is_odd], return_inverse=True)
+    start = max(first, used + 1)
+    small = np.where(is_odd, 0, numbers).astype(label_dtype(start + len(odd)))
+    small[is_odd] = start + places
+    return small
 
 
 def stroke_regions(atoms: Any) -> list[tuple[tuple[slice, ...], Region]]:
@@ -267,6 +421,25 @@ def stroke_regions(atoms: Any) -> list[tuple[tuple[slice, ...], Region]]:
     high = [max(box[axis][1] for box in boxes) for axis in range(len(boxes[0]))]
     lead = tuple(slice(a, b) for a, b in zip(low[:-2], high[:-2], strict=True))
     return [(lead, (low[-1], low[-2], high[-1], high[-2]))]
+
+
+def is_written(layer: Labels, atoms: Any) -> bool:
+    """Return whether the pixels that a `paint` event tells of are in the layer already.
+
+    They are after a stroke of the mouse; `paint`, `fill`, `paint_polygon` and `data_setitem` tell
+    first, and write then.
+    """
+    if not atoms:
+        return True
+    atom = atoms[-1]
+    if hasattr(atom, "slice_key"):
+        seen = layer.data[atom.slice_key]
+        return bool(
+            (
+                seen == atom.new_value if atom.mask is None else seen[atom.mask] == atom.new_value
+            ).all()
+        )
+    return bool(np.all(layer.data[atom[0]] == atom[2]))
 
 
 def _as_slice(step: Any) -> slice:

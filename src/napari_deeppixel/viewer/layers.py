@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from enum import StrEnum
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,33 +10,38 @@ from napari.layers import Image, Labels, Layer, Shapes
 from psygnal import Signal
 
 from napari_deeppixel.core.image import PlaneIndex
-from napari_deeppixel.core.instance import Instance, InstanceSet, label_dtype
+from napari_deeppixel.core.instance import Instance, InstanceSet
 from napari_deeppixel.edits.action import Change
 from napari_deeppixel.edits.diff import OverlapRule, Region
 from napari_deeppixel.edits.session import AnnotationSession, Applied, ReadOnlyError
 from napari_deeppixel.viewer.boxes_view import BoxEdits, BoxesView, box_settings
+from napari_deeppixel.viewer.clicks import clicked_handle
 from napari_deeppixel.viewer.features import boxes_features
-from napari_deeppixel.viewer.labels_view import LabelsView, stroke_regions
+from napari_deeppixel.viewer.labels_groups import (
+    MAX_INSTANCE_LAYERS,
+    LabelsGroups,
+    LabelsMode,
+)
+from napari_deeppixel.viewer.labels_view import LabelsView, is_written, stroke_regions
 from napari_deeppixel.viewer.plane_map import PlaneMap
 from napari_deeppixel.viewer.regions_view import RegionsView
+
+__all__ = [
+    "MAX_INSTANCE_LAYERS",
+    "METADATA_KEY",
+    "VIEW_KEY",
+    "InstanceLayers",
+    "LabelsMode",
+    "instance_layers_of",
+]
 
 METADATA_KEY = "napari_deeppixel"
 # the InstanceLayers object itself: on the image, so that it lives as long, and on our layers, so
 # that writers find what a flat label image cannot hold
 VIEW_KEY = "napari_deeppixel_view"
 
-# napari takes about 0.2 s to add each layer
-MAX_INSTANCE_LAYERS = 25
-# of one plane: more are drawn anew with their plane
-_MAX_SINGLE_REDRAWS = 200
-
-
-class LabelsMode(StrEnum):
-    """How instances are spread over Labels layers."""
-
-    ONE = "one Labels layer"
-    BY_CATEGORY = "one per category"
-    BY_INSTANCE = "one per instance"
+# rows of a features table: more are written with the whole table
+_MAX_SINGLE_ROWS = 30
 
 
 class InstanceLayers:
@@ -46,6 +50,9 @@ class InstanceLayers:
     Whatever changes the session is drawn at once, only where it changed. A stroke is taken when it
     ends; everything else that a person or a program does to our layers when somebody calls
     `settle` or `settle_all`, which the window does after `dirtied`, and a save always.
+
+    A Labels layer that somebody deletes comes back, drawn from the session, with the next change
+    or `redraw`. One that somebody gives data of another shape is left to them, and a new one drawn.
 
     Work that may take longer is an iterator of small steps, so that a caller with a window can
     let it breathe between them.
@@ -99,17 +106,22 @@ class InstanceLayers:
         self._viewer, self._image, self.session = viewer, image, session
         self._name = image.name
         self.planes = PlaneMap(viewer, image, channel_axis)
-        self._views: dict[str, LabelsView] = {}
+        self._groups = LabelsGroups(
+            f"{image.name} instances", session, self.planes, self._insert_labels
+        )
         self._boxes: Shapes | None = None
-        self.boxes = BoxesView(self._boxes_layer, session, self.planes)
-        self.regions = RegionsView(viewer, f"{image.name} complete", session, self.planes)
+        self.boxes = BoxesView(self._present_boxes, session, self.planes)
+        self.regions = RegionsView(f"{image.name} complete", session, self.planes, self._insert)
         self.regions.edited.connect(self.dirtied.emit)
-        self.regions.layer_added.connect(self._adopt_layer)
         self.is_tool_armed = False
-        self.mode = LabelsMode.ONE
         self.overlap_rule = OverlapRule.TAKE
         self.drawn_category_id: int | None = None
         self.metadata: dict[str, Any] = {}
+        # the largest number that an instance had when our layers were last drawn
+        self._top = session.next_handle - 1
+        self._is_taking = False
+        # a layer was not settled, as somebody was painting on it
+        self._has_left_out = False
         image.metadata[VIEW_KEY] = self
         session.changed.connect(self._on_session_changed)
         session.visibility_changed.connect(self._on_visibility_changed)
@@ -126,28 +138,182 @@ class InstanceLayers:
         return self.planes.channel_axis
 
     @property
+    def mode(self) -> LabelsMode:
+        """How instances are spread over Labels layers; `redraw` follows it."""
+        return self._groups.mode
+
+    @mode.setter
+    def mode(self, mode: LabelsMode) -> None:
+        self._groups.mode = mode
+
+    @property
     def labels_layers(self) -> list[Labels]:
         """Our Labels layers that are in the viewer."""
-        layers = [view.layer for view in self._views.values()]
-        return [layer for layer in layers if layer in self._viewer.layers]
+        return [view.layer for view in self._groups]
 
     @property
     def layers(self) -> list[Layer]:
         """All our layers that are in the viewer."""
         others = [self._boxes, self.regions.layer]
-        return self.labels_layers + [
-            layer for layer in others if layer is not None and layer in self._viewer.layers
-        ]
+        return self.labels_layers + [layer for layer in others if layer is not None]
 
     @property
     def boxes_layer(self) -> Shapes | None:
         """Our boxes layer, if it is in the viewer."""
-        return self._boxes if self._boxes in self._viewer.layers else None
+        return self._boxes
+
+    @property
+    def num_visible(self) -> int:
+        """Instances shown on all planes."""
+        return self._groups.num_visible
+
+    @property
+    def shape(self) -> tuple[tuple[int, int], tuple[int, ...]]:
+        """Size of the planes and sizes of the lead axes that these layers were made for."""
+        return self.session.image_hw, self.planes.lead_shape
+
+    # -- layers that come and go --------------------------------------------------------------
+
+    def _insert_labels(self, view: LabelsView) -> None:
+        layer = view.layer
+        for event, slot in self._labels_slots(layer):
+            event.connect(slot)
+        layer.mouse_drag_callbacks.append(self._on_press)
+        # above the image and whatever else is there, below the boxes
+        place = len(self._viewer.layers)
+        if self._boxes is not None:
+            place = self._viewer.layers.index(self._boxes)
+        self._insert(layer, place)
+        if self.overlap_rule is OverlapRule.OVERLAP:
+            self._raise(view, int(layer.selected_label))
+
+    def _labels_slots(self, layer: Labels) -> list[tuple[Any, Callable[..., None]]]:
+        return [
+            (layer.events.paint, self._on_paint),
+            (layer.events.labels_update, self._on_labels_update),
+            (layer.events.set_data, self._on_set_data),
+            (layer.events.features, self._on_set_data),
+            (layer.events.data, self._on_data_replaced),
+            (layer.events.selected_label, self._on_label_selected),
+        ]
+
+    def _boxes_slots(self, layer: Shapes) -> list[tuple[Any, Callable[..., None]]]:
+        return [
+            (layer.events.data, self._on_boxes_data),
+            (layer.events.features, self._on_boxes_features),
+            (layer.selected_data.events.items_changed, self._on_boxes_selected),
+        ]
+
+    def _insert(self, layer: Layer, place: int | None = None) -> None:
+        """Put a layer of ours into the viewer; where one was active already, that stays so."""
+        layers = self._viewer.layers
+        active, selection = layers.selection.active, list(layers.selection)
+        is_at_work = active is not None and active in self.layers
+        layers.insert(len(layers) if place is None else place, layer)
+        if is_at_work:
+            layers.selection.clear()
+            layers.selection.update(selection)
+            layers.selection.active = active
+        layer.metadata.update({VIEW_KEY: self, METADATA_KEY: self.metadata})
+        for key, do in self._KEYS.items():
+            if key != "M" or isinstance(layer, Labels):
+                layer.bind_key(key, lambda _layer, do=do: do(self) and None, overwrite=True)
+        self.layer_added.emit(layer)
+
+    def _present_boxes(self) -> Shapes | None:
+        if self._boxes is not None or not self.planes.is_open:
+            return self._boxes
+        self._boxes = Shapes(
+            ndim=len(self.planes.layer_shape()),
+            name=f"{self._name} boxes",
+            features=boxes_features([]),
+            **box_settings(visible=False),
+            **self.planes.placement(),
+        )
+        # deleting a Shapes layer can crash napari (napari#6472); ours is kept and emptied instead
+        if hasattr(self._boxes, "locked"):
+            self._boxes.locked = True
+        for event, slot in self._boxes_slots(self._boxes):
+            event.connect(slot)
+        self._insert(self._boxes)
+        return self._boxes
+
+    def _release(self, layer: Layer) -> None:
+        """Stop following a layer, which is a person's own from now on."""
+        layer.metadata.pop(VIEW_KEY, None)
+        for key in self._KEYS:
+            layer.bind_key(key, None)
+        view = self._groups.view_of(layer)
+        if view is not None:
+            self._groups.drop(view)
+            for event, slot in self._labels_slots(view.layer):
+                event.disconnect(slot)
+            view.layer.mouse_drag_callbacks.remove(self._on_press)
+        elif self._boxes is not None and layer == self._boxes:
+            for event, slot in self._boxes_slots(self._boxes):
+                event.disconnect(slot)
+            self._boxes = None
+        elif layer == self.regions.layer:
+            self.regions.disconnect()
+
+    def _on_layer_removed(self, event: Any) -> None:
+        """Take over what was done to a layer of ours that somebody deletes."""
+        layer = event.value
+        if layer not in self.layers:
+            return
+        # the person wants it away: it comes back with the next change, not at once
+        self._groups.is_frozen = True
+        try:
+            view = self._groups.view_of(layer)
+            if view is not None:
+                for index in np.ndindex(*self.planes.lead_shape):
+                    for _ in self._settle_view(view, index):
+                        pass
+            elif layer == self.regions.layer:
+                self._take_regions()
+            else:
+                self.boxes.forget()
+                self.dirtied.emit()
+        finally:
+            self._groups.is_frozen = False
+            self._release(layer)
+
+    def set_aside(self) -> None:
+        """Leave our layers to the person, under names that nothing else uses."""
+        for layer in self.layers:
+            layer.name = f"{layer.name} (old)"
+        self.disconnect()
+
+    def discard(self) -> None:
+        """Take our layers out of the viewer; the session stays."""
+        layers = self.layers
+        self.disconnect()
+        for layer in layers:
+            self._viewer.layers.remove(layer)
+
+    def disconnect(self) -> None:
+        """Stop following the session, and our layers."""
+        self.session.changed.disconnect(self._on_session_changed, missing_ok=True)
+        self.session.visibility_changed.disconnect(self._on_visibility_changed, missing_ok=True)
+        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        for layer in self.layers:
+            self._release(layer)
+
+    def _follow_image(self) -> None:
+        """Move our layers to where the image is now."""
+        for layer in self.layers:
+            for name, value in self.planes.placement().items():
+                if name == "affine":
+                    is_same = np.array_equal(layer.affine.affine_matrix, value)
+                else:
+                    is_same = np.array_equal(getattr(layer, name), value)
+                if not is_same:
+                    setattr(layer, name, value)
 
     # -- drawing everything -------------------------------------------------------------------
 
     def redraw(self) -> Iterator[None]:
-        """Draw all planes, the current one first, then the boxes; each step is short.
+        """Bring all layers up to date, the current plane first, then the boxes, in short steps.
 
         What a person did meanwhile is taken over first.
         """
@@ -155,152 +321,29 @@ class InstanceLayers:
         current = self.planes.current()
         indices.sort(key=lambda index: index != current)
         self._follow_image()
-        self._make_groups(())
+        self._groups.add_missing(())
         for index in indices:
-            yield from self._draw_plane(index)
-        yield from self._remove_empty_groups()
-        for view in self._views.values():
+            yield from self.settle_plane(index)
+            self._groups.add_missing(self.session.visible(index))
+        yield from self._remove_unused()
+        for view in self._groups:
             view.layer.metadata[METADATA_KEY] = self.metadata
+            view.forget_history()
             view.write_features()
+        self._take_regions()
         self.regions.redraw()
         yield
         self.boxes.forget()
         yield from self.redraw_boxes()
 
-    def draw_plane(self, index: PlaneIndex) -> None:
-        """Draw one plane into the Labels layers; hand edits in it are taken over first."""
-        for _ in self._draw_plane(index):
-            pass
-
-    def _draw_plane(self, index: PlaneIndex) -> Iterator[None]:
-        yield from self.settle_plane(index)
-        visible = self.session.visible(index)
-        self._make_groups(visible)
-        is_current = index == self.planes.current()
-        for view in list(self._views.values()):
-            view.draw_plane(index, is_current=is_current)
-            yield
-
-    def _make_groups(self, instances: Iterable[Instance]) -> None:
-        if self.mode is LabelsMode.ONE or not self.num_visible:
-            self._labels_view(self._base_name, lambda _: True)
-            return
-        for instance in instances:
-            self._view_for(instance)
-
-    @property
-    def _base_name(self) -> str:
-        return f"{self._name} instances"
-
-    def _view_for(self, instance: Instance) -> LabelsView:
-        """Return the view of the Labels layer that an instance belongs in."""
-        if self.mode is LabelsMode.BY_CATEGORY:
-            category_id = instance.category_id
-            name = self.session.categories.name_of(category_id)
-            return self._labels_view(
-                f"{self._base_name}: {name}", lambda i: i.category_id == category_id
-            )
-        if self.mode is LabelsMode.BY_INSTANCE and self.num_visible <= MAX_INSTANCE_LAYERS:
-            handle = instance.handle
-            return self._labels_view(f"{self._base_name}: {handle}", lambda i: i.handle == handle)
-        return self._labels_view(self._base_name, lambda _: True)
-
-    @property
-    def num_visible(self) -> int:
-        """Instances shown on all planes."""
-        return sum(len(self.session.visible(index)) for index in self.session.plane_indices)
-
-    def _labels_view(self, name: str, is_member: Callable[[Instance], bool]) -> LabelsView:
-        view = self._views.get(name)
-        if view is not None and view.layer in self._viewer.layers:
-            return view
-        data = np.zeros(self.planes.layer_shape(), label_dtype(self.session.next_handle - 1))
-        layer = Labels(data, name=name, opacity=0.5, **self.planes.placement())
-        # a deleted layer is drawn again from the session, so nothing is lost with it
-        view = LabelsView(layer, self.session, self.planes, is_member)
-        self._views[name] = view
-        layer.events.paint.connect(self._on_paint)
-        layer.events.set_data.connect(self._on_set_data)
-        layer.events.selected_label.connect(self._on_label_selected)
-        layer.mouse_drag_callbacks.append(self._on_press)
-        # above the image and whatever else is there, below the boxes
-        place = len(self._viewer.layers)
-        if self._boxes is not None and self._boxes in self._viewer.layers:
-            place = self._viewer.layers.index(self._boxes)
-        self._viewer.layers.insert(place, layer)
-        self._adopt_layer(layer)
-        for index in self.session.plane_indices:
-            view.draw_plane(index, is_current=index == self.planes.current())
-        view.write_features()
-        return view
-
-    def _adopt_layer(self, layer: Layer) -> None:
-        layer.metadata.update({VIEW_KEY: self, METADATA_KEY: self.metadata})
-        for key, do in self._KEYS.items():
-            if key != "M" or isinstance(layer, Labels):
-                layer.bind_key(key, lambda _layer, do=do: do(self) and None, overwrite=True)
-        self.layer_added.emit(layer)
-
-    def _remove_empty_groups(self) -> Iterator[None]:
-        used = {
-            view.layer.name
-            for view in self._views.values()
-            for index in self.session.plane_indices
-            if any(map(view.is_member, self.session.visible(index)))
-        }
-        for name, view in list(self._views.items()):
-            is_only = name == self._base_name and (
-                self.mode is LabelsMode.ONE or not self.num_visible
-            )
-            if is_only or (view.layer.name in used and self._is_current_group(name)):
-                continue
-            del self._views[name]
-            if view.layer in self._viewer.layers:
+    def _remove_unused(self) -> Iterator[None]:
+        for view in self._groups.unused():
+            for index in np.ndindex(*self.planes.lead_shape):
+                yield from self._settle_view(view, index)
+            if view in self._groups.unused():
+                self._release(view.layer)
                 self._viewer.layers.remove(view.layer)
             yield
-
-    def _is_current_group(self, name: str) -> bool:
-        is_base = name == self._base_name
-        if self.mode is LabelsMode.BY_INSTANCE and self.num_visible > MAX_INSTANCE_LAYERS:
-            return is_base
-        return is_base == (self.mode is LabelsMode.ONE)
-
-    @property
-    def shape(self) -> tuple[tuple[int, int], tuple[int, ...]]:
-        """Size of the planes and sizes of the lead axes that these layers were made for."""
-        return self.session.image_hw, self.planes.lead_shape
-
-    def set_aside(self) -> None:
-        """Leave our layers to the person, under names that nothing else uses."""
-        for layer in self.layers:
-            layer.name = f"{layer.name} (old)"
-            layer.metadata.pop(VIEW_KEY, None)
-        self.disconnect()
-
-    def discard(self) -> None:
-        """Take our layers out of the viewer; the session stays."""
-        self.disconnect()
-        for layer in self.layers:
-            self._viewer.layers.remove(layer)
-
-    def disconnect(self) -> None:
-        """Stop following the session."""
-        self.session.changed.disconnect(self._on_session_changed, missing_ok=True)
-        self.session.visibility_changed.disconnect(self._on_visibility_changed, missing_ok=True)
-        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
-        self.regions.disconnect()
-        for view in self._views.values():
-            view.layer.events.paint.disconnect(self._on_paint)
-            view.layer.events.set_data.disconnect(self._on_set_data)
-            view.layer.events.selected_label.disconnect(self._on_label_selected)
-
-    def _follow_image(self) -> None:
-        """Move our layers to where the image is now."""
-        placement = self.planes.placement()
-        for layer in self.layers:
-            layer.scale, layer.translate = placement["scale"], placement["translate"]
-
-    # -- boxes --------------------------------------------------------------------------------
 
     def redraw_boxes(self) -> Iterator[None]:
         """Draw boxes: all of them while they are few, else those in view, best first."""
@@ -312,30 +355,9 @@ class InstanceLayers:
         """Instances whose box is not drawn because there are more than `MAX_BOXES`."""
         return self.num_visible - self.boxes.num_shown
 
-    def _boxes_layer(self) -> Shapes:
-        if self._boxes is not None and self._boxes in self._viewer.layers:
-            return self._boxes
-        self._boxes = Shapes(
-            ndim=self._image.ndim,
-            name=f"{self._name} boxes",
-            features=boxes_features([]),
-            **box_settings(visible=False),
-            **self.planes.placement(),
-        )
-        # deleting a Shapes layer can crash napari (napari#6472); ours is kept and emptied instead
-        if hasattr(self._boxes, "locked"):
-            self._boxes.locked = True
-        self._boxes.events.data.connect(self._on_boxes_data)
-        self._boxes.selected_data.events.items_changed.connect(self._on_boxes_selected)
-        self._viewer.layers.append(self._boxes)
-        self._adopt_layer(self._boxes)
-        return self._boxes
-
     # -- session → layers ---------------------------------------------------------------------
 
     def _on_session_changed(self, applied: Applied) -> None:
-        if self._image not in self._viewer.layers:
-            return
         changes = [self._as_shown(change) for change in applied.action.changes]
         self._update([c for c in changes if c is not None])
         if applied.action.regions:
@@ -354,8 +376,6 @@ class InstanceLayers:
         return replace(change, before=before, after=after)
 
     def _on_visibility_changed(self, turned: dict[PlaneIndex, list[Instance]]) -> None:
-        if self._image not in self._viewer.layers:
-            return
         self._update(
             [
                 Change(index=index, before=None, after=i)
@@ -367,41 +387,41 @@ class InstanceLayers:
         )
 
     def _update(self, changes: list[Change]) -> None:
+        if not changes:
+            return
+        self._adopt_data()
         by_plane: dict[PlaneIndex, list[Change]] = {}
         for change in changes:
             by_plane.setdefault(change.index, []).append(change)
+        self._make_way(by_plane)
+        self._groups.add_missing(c.after for c in changes if c.after is not None)
         for index, of_plane in by_plane.items():
-            if len(of_plane) > _MAX_SINGLE_REDRAWS:
-                self._redraw_whole(index, of_plane)
-            else:
-                self._redraw_changes(index, of_plane)
+            self._redraw_changes(index, of_plane)
         self._write_features(changes)
         self.boxes.update(changes)
         if self.boxes.is_stale:
             self.dirtied.emit()
 
-    def _redraw_whole(self, index: PlaneIndex, changes: list[Change]) -> None:
-        height, width = self.session.image_hw
-        self._make_groups(c.after for c in changes if c.after is not None)
-        for view in list(self._views.values()):
-            region = (0, 0, width, height)
-            view.redraw(index, region, before=_as_before(view, index, region, changes))
+    def _make_way(self, indices: Iterable[PlaneIndex]) -> None:
+        """Give other numbers to work that waits, where instances just got its numbers."""
+        top, self._top = self._top, self.session.next_handle - 1
+        if self._top <= top or self._is_taking:
+            return
+        for view in self._groups:
+            for index in indices:
+                view.make_way(index, top)
+            if view.layer.selected_label > top:
+                self._choose_number(view, self.session.next_handle)
 
     def _redraw_changes(self, index: PlaneIndex, changes: list[Change]) -> None:
-        for change in changes:
-            if change.after is not None:
-                self._view_for(change.after)
-        for change in changes:
-            for instance in (change.before, change.after):
-                if instance is None:
-                    continue
-                for view in list(self._views.values()):
-                    region = instance.box_xyxy
-                    view.redraw(index, region, before=_as_before(view, index, region, changes))
+        both = [i for c in changes for i in (c.before, c.after) if i is not None]
+        regions = list(dict.fromkeys(instance.box_xyxy for instance in both))
+        for view in self._groups:
+            view.redraw_changed(index, regions, _as_before(view, index, changes))
 
     def _write_features(self, changes: list[Change]) -> None:
-        for view in self._views.values():
-            if len(changes) > _MAX_SINGLE_REDRAWS:
+        for view in self._groups:
+            if len(changes) > _MAX_SINGLE_ROWS:
                 view.write_features()
                 continue
             rows: dict[int, Instance | None] = {}
@@ -416,55 +436,108 @@ class InstanceLayers:
 
     # -- layers → session ---------------------------------------------------------------------
 
-    def _view_of(self, layer: Any) -> LabelsView | None:
-        # events carry the layer itself, `is` would fail on napari's proxy
-        return next((view for view in self._views.values() if view.layer == layer), None)
-
     def _on_paint(self, event: Any) -> None:
-        view = self._view_of(event.source)
+        view = self._groups.view_of(event.source)
         if view is None or view.is_writing:
             return
-        for lead, region in stroke_regions(event.value):
+        view.announced += stroke_regions(event.value)
+        if is_written(view.layer, event.value):
+            self._take_stroke(view)
+        else:
+            self.dirtied.emit()
+        if self._has_left_out:
+            self._has_left_out = False
+            self.dirtied.emit()
+
+    def _on_labels_update(self, event: Any) -> None:
+        view = self._groups.view_of(event.source)
+        if view is not None and view.announced and not view.is_writing:
+            self._take_stroke(view)
+
+    def _take_stroke(self, view: LabelsView) -> None:
+        announced, view.announced = view.announced, []
+        current = self.planes.current()
+        for lead, region in announced:
             for data_index in _planes_in(lead):
-                self._take(view, self.planes.session_index(data_index), region, brings_back=False)
+                index = self.planes.session_index(data_index)
+                painted = int(view.layer.selected_label)
+                is_new = view.shows(painted, index, region)
+                self._take(view, index, region, brings_back=False)
+                if is_new and index == current:
+                    self._go_on_with_new(view, index, painted)
 
     def _take(
         self, view: LabelsView, index: PlaneIndex, region: Region, *, brings_back: bool
     ) -> None:
-        painted = int(view.layer.selected_label)
-        top = self.session.next_handle
+        self._is_taking = True
         try:
             view.take(
                 index,
                 region,
                 brings_back=brings_back,
                 rule=self.overlap_rule,
-                category_id=self._category_for(view),
+                category_id=view.category_id or self.drawn_category_id,
             )
-        except ReadOnlyError:
-            # what was painted is taken off again; the window says why
+        except ReadOnlyError as error:
+            # what was painted is taken off again
+            self._viewer.status = str(error)
             self.dirtied.emit()
+        finally:
+            self._is_taking = False
         view.redraw(index, region)
-        found = self.session.find(painted)
-        if self.session.next_handle > top and (found is None or found[0] != index):
-            # the number was another's: go on with the one that the new instance got
-            view.layer.selected_label = self.session.next_handle - 1
 
-    def _category_for(self, view: LabelsView) -> int | None:
-        if self.mode is LabelsMode.BY_CATEGORY:
-            for category in self.session.categories.categories:
-                if view.layer.name.endswith(f": {category.name}"):
-                    return category.id
-        return self.drawn_category_id
+    def _go_on_with_new(self, view: LabelsView, index: PlaneIndex, painted: int) -> None:
+        """Select the instance that a stroke made, where the number was another's."""
+        found = self.session.find(painted)
+        is_its = (
+            found is not None
+            and found[0] == index
+            and self.session.is_visible(index, found[1].uuid)
+        )
+        newest = self.session.find(self.session.next_handle - 1)
+        if not is_its and newest is not None and newest[0] == index:
+            self._choose_number(view, newest[1].handle)
+
+    def _choose_number(self, view: LabelsView, handle: int) -> None:
+        view.grow_type(handle)
+        view.layer.selected_label = handle
 
     def _on_set_data(self, event: Any) -> None:
-        view = self._view_of(event.source)
+        view = self._groups.view_of(event.source)
         if view is not None and not view.is_writing:
             self.dirtied.emit()
+
+    def _on_data_replaced(self, event: Any) -> None:
+        view = self._groups.view_of(event.source)
+        if view is not None and not view.is_writing:
+            self._adopt_data()
+
+    def _adopt_data(self) -> None:
+        """Follow arrays that somebody put into our Labels layers."""
+        for view in self._groups:
+            others = (layer.data for layer in self._viewer.layers if layer != view.layer)
+            if not view.adopt_data(others):
+                self._leave(view)
+
+    def _leave(self, view: LabelsView) -> None:
+        """Leave a layer to the person who put other data in it, and draw a new one."""
+        layer = view.layer
+        self._viewer.status = (
+            f"{layer.name}: expected data of shape {self.planes.layer_shape()}, got "
+            f"{np.shape(layer.data)}: the layer is yours, and a new one shows the instances"
+        )
+        layer.name = f"{layer.name} (own data)"
+        self._release(layer)
+        self._groups.add_like(view)
 
     def _on_boxes_data(self, event: Any) -> None:
         action = getattr(event, "action", "")
         if not self.boxes.is_writing and action in ("added", "changed", "removed"):
+            self.boxes.note_edit()
+            self.dirtied.emit()
+
+    def _on_boxes_features(self) -> None:
+        if not self.boxes.is_writing:
             self.dirtied.emit()
 
     def settle(self) -> Iterator[None]:
@@ -472,21 +545,26 @@ class InstanceLayers:
         current = self.planes.current()
         if current is not None:
             yield from self.settle_plane(current)
-        self.regions.take()
-        if self.boxes.is_stale or self.boxes_layer is None:
+        self._take_regions()
+        self._take_attributes(self.boxes)
+        if self.boxes.is_stale or self._boxes is None:
             yield from self.redraw_boxes()
 
     def settle_all(self) -> None:
-        """Take over what was done to any plane; before a save."""
+        """Take over what was done to any plane, and draw what is stale; before a save."""
         for index in np.ndindex(*self.planes.lead_shape):
             for _ in self.settle_plane(index):
                 pass
-        self.regions.take()
+        for _ in self.settle():
+            pass
 
     def settle_plane(self, index: PlaneIndex) -> Iterator[None]:
         """Take over what was done to a plane, in short steps; several regions are one step."""
-        for view in list(self._views.values()):
-            if view.layer in self._viewer.layers and not view.is_busy:
+        self._adopt_data()
+        for view in self._groups:
+            if view.is_busy:
+                self._has_left_out = True
+            else:
                 yield from self._settle_view(view, index)
 
     def _settle_view(self, view: LabelsView, index: PlaneIndex) -> Iterator[None]:
@@ -496,34 +574,43 @@ class InstanceLayers:
             yield
         if dirty is not None:
             self._take(view, index, dirty, brings_back=True)
-        attributes = view.changed_attributes()
-        for plane in self.session.plane_indices if attributes else ():
-            self.session.take_attributes(plane, attributes)
+        self._take_attributes(view)
 
-    def _on_layer_removed(self, event: Any) -> None:
-        """Take over what was done to a layer of ours that somebody deletes."""
-        view = self._view_of(event.value)
-        if view is not None:
-            for index in np.ndindex(*self.planes.lead_shape):
-                for _ in self._settle_view(view, index):
-                    pass
+    def _take_attributes(self, view: LabelsView | BoxesView) -> None:
+        attributes = view.changed_attributes()
+        try:
+            for index in self.session.plane_indices if attributes else ():
+                self.session.take_attributes(index, attributes)
+        except ReadOnlyError as error:
+            self._viewer.status = str(error)
+        known = {category.name for category in self.session.categories.categories}
+        unknown = {name for name, _ in attributes.values() if name} - known
+        if unknown:
+            self._viewer.status = (
+                f"category must be one of {sorted(known)}, got {sorted(unknown)}: the table is as "
+                "it was"
+            )
+        view.restore_features()
+
+    def _take_regions(self) -> None:
+        try:
+            self.regions.take()
+        except ReadOnlyError as error:
+            self._viewer.status = str(error)
 
     def take_box_edits(self) -> BoxEdits:
         """Return what a person did in the boxes layer, and put the layer back to the session."""
-        edits = self.boxes.take()
-        self.boxes.restore()
-        return edits
+        return self.boxes.take()
 
     def record_of(self, data: Any) -> dict[PlaneIndex, InstanceSet] | None:
         """Return the instances of one of our Labels layers, by place in its lead axes.
 
         Overlaps are kept. None if the data are of no Labels layer of ours.
         """
-        found = [view for view in self._views.values() if view.layer.data is data]
-        if not found:
+        view = next((each for each in self._groups if each.layer.data is data), None)
+        if view is None:
             return None
         self.settle_all()
-        view = found[0]
         record = {}
         for index in np.ndindex(*data.shape[:-2]):
             visible = self.session.visible(self.planes.session_index(index))
@@ -533,7 +620,7 @@ class InstanceLayers:
     # -- selection, undo ----------------------------------------------------------------------
 
     def _on_label_selected(self, event: Any) -> None:
-        view = self._view_of(event.source)
+        view = self._groups.view_of(event.source)
         if view is None or view.is_writing:
             return
         handle = int(view.layer.selected_label)
@@ -547,32 +634,29 @@ class InstanceLayers:
         """Select what is clicked, where the mouse does not paint; a drag pans as always."""
         if self.is_tool_armed or layer.mode != "pan_zoom":
             return
-        position, directions = event.position, (event.view_direction, event.dims_displayed)
         is_adding = "Shift" in event.modifiers
-        yield
-        while event.type == "mouse_move":
-            if np.linalg.norm(np.subtract(event.position, position)) > 0 and event.is_dragging:
-                return
-            yield
-        handle = layer.get_value(
-            position, view_direction=directions[0], dims_displayed=directions[1], world=True
-        )
-        found = self.session.find(int(handle)) if handle else None
+        handle = yield from clicked_handle(layer, event)
+        found = self.session.find(handle)
         if found is not None:
             self.clicked.emit((found[0], found[1].uuid), is_adding)
 
     def _raise(self, view: LabelsView, handle: int | None) -> None:
         """Draw the selected instance on top, so that its hidden part can be seen and edited."""
-        before, view.on_top = view.on_top, handle
-        for one in (before, handle):
-            found = None if one is None else self.session.find(one)
+        self._adopt_data()
+        changed = []
+        for one in {view.on_top, handle} - {None}:
+            found = self.session.find(int(one or 0))
             if found is not None and self.session.is_visible(found[0], found[1].uuid):
-                view.redraw(found[0], found[1].box_xyxy)
+                index, region = found[0], found[1].box_xyxy
+                changed.append((index, region, view.members(index, region)))
+        view.on_top = handle
+        for index, region, before in changed:
+            view.redraw_changed(index, [region], before)
 
     def set_overlap_rule(self, rule: OverlapRule) -> None:
         """Set what painting one instance over another does to the other."""
         self.overlap_rule = rule
-        for view in self._views.values():
+        for view in self._groups:
             is_raised = rule is OverlapRule.OVERLAP
             self._raise(view, int(view.layer.selected_label) if is_raised else None)
 
@@ -587,16 +671,14 @@ class InstanceLayers:
         instance = self.session.get(index, uuid)
         if instance is None or not instance.handle:
             return
-        for view in self._views.values():
-            if view.is_member(instance) and view.layer in self._viewer.layers:
-                view.layer.selected_label = instance.handle
+        for view in self._groups:
+            if view.is_member(instance):
+                self._choose_number(view, instance.handle)
 
     def select_new(self) -> None:
         """Choose a number that no instance ever had, so that painting draws a new one."""
-        for view in self._views.values():
-            if view.layer in self._viewer.layers:
-                view.grow_type(self.session.next_handle)
-                view.layer.selected_label = self.session.next_handle
+        for view in self._groups:
+            self._choose_number(view, self.session.next_handle)
 
     def undo(self) -> str:
         """Take the last step back; return its name."""
@@ -611,12 +693,13 @@ class InstanceLayers:
         return name
 
 
-def _as_before(
-    view: LabelsView, index: PlaneIndex, region: Region, changes: list[Change]
-) -> list[Instance]:
-    """Return what was drawn in a region before some changes, the last on top."""
+def _as_before(view: LabelsView, index: PlaneIndex, changes: list[Change]) -> list[Instance]:
+    """Return what was drawn where some changes are, before them, the last on top."""
+    boxes = [i.box_xyxy for c in changes for i in (c.before, c.after) if i is not None]
+    low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
     touched = {change.uuid for change in changes}
-    shown = [i for i in view.members(index, region) if i.uuid not in touched]
+    near = view.members(index, (int(low[0]), int(low[1]), int(high[2]), int(high[3])))
+    shown = [i for i in near if i.uuid not in touched]
     shown += [c.before for c in changes if c.before is not None and view.is_member(c.before)]
     return view.in_drawing_order(index, shown)
 

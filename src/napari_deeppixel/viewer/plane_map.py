@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image
+from numpy.typing import ArrayLike
 
 from napari_deeppixel.core.geometry import view_corners_to_region_xyxy
 from napari_deeppixel.core.image import PlaneIndex
@@ -25,15 +26,21 @@ class PlaneMap:
 
     def __init__(self, viewer: ViewerModel, image: Image, channel_axis: int | None) -> None:
         self._viewer, self._image, self.channel_axis = viewer, image, channel_axis
+        data = image.data[0] if image.multiscale else image.data
+        self._shape = tuple(data.shape[: image.ndim])
         self.lead_shape = tuple(
             size for axis, size in enumerate(self.image_shape()[:-2]) if axis != channel_axis
         )
         self.image_hw = self.image_shape()[-2:]
 
     def image_shape(self) -> tuple[int, ...]:
-        """Return the image's shape without its RGB axis."""
-        data = self._image.data[0] if self._image.multiscale else self._image.data
-        return tuple(data.shape[: self._image.ndim])
+        """Return the image's shape without its RGB axis, as it was when this was made."""
+        return self._shape
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the image is in the viewer."""
+        return self._image in self._viewer.layers
 
     def layer_shape(self) -> tuple[int, ...]:
         """Return the shape of our Labels layers, which keep one place for all channels."""
@@ -44,6 +51,9 @@ class PlaneMap:
     def current(self) -> PlaneIndex | None:
         """Return the lead index of the plane that the viewer shows; None if it shows none."""
         image = self._image
+        if not self._viewer.dims.ndim >= image.ndim == len(self._shape):
+            # the image is not in the viewer, or somebody gave it other pixels
+            return None
         position = np.asarray(image.world_to_data(self._viewer.dims.point[-image.ndim :]))
         index = []
         for axis, size in enumerate(self.image_shape()[:-2]):
@@ -78,6 +88,13 @@ class PlaneMap:
         if self.channel_axis is None:
             return data_index
         return (*data_index[: self.channel_axis], *data_index[self.channel_axis + 1 :])
+
+    def plane_of(self, vertex: ArrayLike) -> PlaneIndex | None:
+        """Return the session's lead index for a point in our layers' data; None if outside."""
+        lead = np.round(np.asarray(vertex, np.float64)[:-2]).astype(int)
+        if ((lead < 0) | (lead >= self.layer_shape()[:-2])).any():
+            return None
+        return self.session_index(tuple(lead.tolist()))
 
     def view_region(self) -> tuple[int, int, int, int] | None:
         """Return the part of the plane (x1, y1, x2, y2) that the viewer shows."""

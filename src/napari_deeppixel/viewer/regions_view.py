@@ -1,22 +1,26 @@
 """The Shapes layer with the regions of an image in which every object was reviewed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from napari.components import ViewerModel
 from napari.layers import Shapes
 from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_deeppixel.core.geometry import outline_xy_to_yx, outline_yx_to_xy
 from napari_deeppixel.core.image import PlaneIndex
-from napari_deeppixel.edits.action import Outline
+from napari_deeppixel.edits.action import Action, Outline, RegionsChange
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer.plane_map import PlaneMap
 
 _COLOR = "#00d084"
+_FACE = [0, 0.82, 0.52, 0.08]
+# napari counts in 32-bit floats
+_SAME_PX = 0.01
+# corners of the polygon that an ellipse becomes: the two differ by 0.1 % of its size
+_ELLIPSE_CORNERS = 64
 
 
 class RegionsView:
@@ -26,91 +30,132 @@ class RegionsView:
 
     Parameters
     ----------
-    viewer
-        Where the layer is.
     name
         Name of the layer.
     session
         Whose regions.
     planes
         Which plane is where.
+    insert
+        Puts a new layer into the viewer.
 
     Attributes
     ----------
     edited
         Signal: a person changed the layer; `take` puts that into the session.
-    layer_added
-        Signal: the layer came into the viewer.
+    layer
+        The layer; None while there is none in the viewer.
     """
 
     edited = Signal()
-    layer_added = Signal(object)
 
     def __init__(
-        self, viewer: ViewerModel, name: str, session: AnnotationSession, planes: PlaneMap
+        self,
+        name: str,
+        session: AnnotationSession,
+        planes: PlaneMap,
+        insert: Callable[[Shapes], None],
     ) -> None:
-        self._viewer, self._name = viewer, name
-        self._session, self._planes = session, planes
+        self._name, self._session, self._planes, self._insert = name, session, planes, insert
         self._is_writing = False
-        self._is_dirty = False
+        self._drawn: list[tuple[PlaneIndex, Outline, NDArray[np.float64]]] = []
         self.layer: Shapes | None = None
 
     def redraw(self) -> None:
-        """Draw the regions as the session has them."""
+        """Draw the regions as the session has them, and leave what nobody has taken yet."""
+        layer = self.layer
+        shapes = [] if layer is None else zip(layer.shape_type, layer.data, strict=True)
+        drawn = [vertices for _, _, vertices in self._drawn]
+        self._draw([each for each in shapes if not any(_is_same(each[1], v) for v in drawn)])
+
+    def _draw(self, others: list[tuple[str, NDArray[Any]]]) -> None:
         regions = [
-            (index, outline)
+            (index, outline, self._vertices(index, outline))
             for index in self._session.region_planes
             for outline in self._session.regions(index)
         ]
-        if not regions and self.layer is None:
+        layer = self._present_layer() if regions else self.layer
+        if layer is None:
             return
-        layer = self._present_layer()
+        self._drawn = regions
         with self._writing():
             layer.selected_data = set()
             layer.data = []
             if regions:
                 layer.add_polygons(
-                    [self._vertices(index, outline) for index, outline in regions],
+                    [vertices for _, _, vertices in regions],
                     edge_color=_COLOR,
-                    face_color=[0, 0.82, 0.52, 0.08],
+                    face_color=_FACE,
                     edge_width=2,
                 )
-                layer.selected_data = set()
-        self._is_dirty = False
+            for kind, vertices in others:
+                layer.add(vertices, shape_type=kind)
+            layer.selected_data = set()
 
     def _vertices(self, index: PlaneIndex, outline: Outline) -> NDArray[np.float64]:
         yx = outline_xy_to_yx(outline)
         lead = np.tile(np.array(self._planes.data_index(index), np.float64), (len(yx), 1))
         return np.concatenate([lead, yx], axis=1)
 
-    def take(self) -> None:
-        """Put what a person changed in the layer into the session."""
-        layer = self.layer
-        if not self._is_dirty or layer is None or layer not in self._viewer.layers:
-            return
-        self._is_dirty = False
+    def take(self) -> bool:
+        """Put what a person changed in the layer into the session; return whether anything was.
+
+        Raises
+        ------
+        ReadOnlyError
+            If the session may not be changed; the layer is as the session again.
+        """
+        if self.layer is None or self._is_as_drawn(self.layer):
+            return False
         found: dict[PlaneIndex, list[Outline]] = {i: [] for i in self._session.region_planes}
-        for vertices in layer.data:
-            lead = tuple(round(float(step)) for step in vertices[0][:-2])
-            index = self._planes.session_index(lead)
-            found.setdefault(index, []).append(outline_yx_to_xy(vertices[:, -2:]))
-        for index, outlines in found.items():
-            self._session.set_regions(index, outlines, name="edit complete regions")
-        self.redraw()
+        for kind, vertices in zip(self.layer.shape_type, self.layer.data, strict=True):
+            index = self._planes.plane_of(vertices[0])
+            outline = self._outline(kind, vertices)
+            if index is not None and outline is not None:
+                found.setdefault(index, []).append(outline)
+        self._draw([])
+        changes = [
+            RegionsChange(index=index, before=self._session.regions(index), after=tuple(outlines))
+            for index, outlines in found.items()
+            if self._session.regions(index) != tuple(outlines)
+        ]
+        try:
+            return self._session.apply(Action(name="edit complete regions", regions=tuple(changes)))
+        finally:
+            self._draw([])
+
+    def _is_as_drawn(self, layer: Shapes) -> bool:
+        data = layer.data
+        return len(data) == len(self._drawn) and all(
+            _is_same(now, drawn) for now, (_, _, drawn) in zip(data, self._drawn, strict=True)
+        )
+
+    def _outline(self, kind: str, vertices: NDArray[Any]) -> Outline | None:
+        """Return the outline that a shape stands for; None if it has no area."""
+        for _, outline, drawn in self._drawn:
+            if _is_same(vertices, drawn):
+                # napari rounds: one that nobody touched stays as it is
+                return outline
+        yx = np.asarray(vertices, np.float64)[:, -2:]
+        if kind == "ellipse":
+            yx = _ellipse(yx)
+        outline = outline_yx_to_xy(yx)
+        return outline if _area(yx) > 0 and kind != "line" else None
 
     def disconnect(self) -> None:
-        """Stop listening to the layer."""
+        """Let the layer go."""
         if self.layer is not None:
             self.layer.events.data.disconnect(self._on_data)
+        self.layer, self._drawn = None, []
 
-    def _present_layer(self) -> Shapes:
-        if self.layer is not None and self.layer in self._viewer.layers:
+    def _present_layer(self) -> Shapes | None:
+        if self.layer is not None or not self._planes.is_open:
             return self.layer
         self.layer = Shapes(
             ndim=len(self._planes.layer_shape()),
             name=self._name,
             edge_color=_COLOR,
-            face_color=[0, 0.82, 0.52, 0.08],
+            face_color=_FACE,
             edge_width=2,
             **self._planes.placement(),
         )
@@ -118,13 +163,7 @@ class RegionsView:
         if hasattr(self.layer, "locked"):
             self.layer.locked = True
         self.layer.events.data.connect(self._on_data)
-        selection = list(self._viewer.layers.selection)
-        active = self._viewer.layers.selection.active
-        self._viewer.layers.append(self.layer)
-        self._viewer.layers.selection.clear()
-        self._viewer.layers.selection.update(selection)
-        self._viewer.layers.selection.active = active
-        self.layer_added.emit(self.layer)
+        self._insert(self.layer)
         return self.layer
 
     @contextmanager
@@ -137,5 +176,23 @@ class RegionsView:
 
     def _on_data(self, event: Any) -> None:
         if not self._is_writing and getattr(event, "action", "") in ("added", "changed", "removed"):
-            self._is_dirty = True
             self.edited.emit()
+
+
+def _is_same(vertices: NDArray[Any], drawn: NDArray[np.float64]) -> bool:
+    return vertices.shape == drawn.shape and bool(np.abs(vertices - drawn).max() < _SAME_PX)
+
+
+def _ellipse(corners_yx: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return points (K, 2) on the ellipse that touches the four sides of a rectangle (4, 2)."""
+    centre = corners_yx.mean(axis=0)
+    axis_a = (corners_yx[1] - corners_yx[0]) / 2
+    axis_b = (corners_yx[3] - corners_yx[0]) / 2
+    angles = np.linspace(0, 2 * np.pi, _ELLIPSE_CORNERS, endpoint=False)[:, None]
+    points: NDArray[np.float64] = centre + np.cos(angles) * axis_a + np.sin(angles) * axis_b
+    return points
+
+
+def _area(yx: NDArray[np.float64]) -> float:
+    y, x = yx.T
+    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from napari_deeppixel.engine.base import CANDIDATE_SCORE
 from napari_deeppixel.engine.catalogue import CATALOGUE
 from napari_deeppixel.engine.spec_file import read_spec
 from napari_deeppixel.viewer.layers import (
+    VIEW_KEY,
     InstanceLayers,
     instance_layers_of,
 )
@@ -67,6 +69,8 @@ class DetectTab(QWidget):
     ----------
     viewer
         The napari viewer.
+    refusal
+        Why the instances of an image may not be changed; empty if they may.
 
     Signals
     -------
@@ -76,9 +80,14 @@ class DetectTab(QWidget):
 
     image_changed = Signal()
 
-    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        viewer: Any,
+        refusal: Callable[[Image], str] = lambda _: "",
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
-        self._viewer = viewer
+        self._viewer, self._refusal = viewer, refusal
         self._connections: list[tuple[Any, Any]] = []
         self.run = DetectRun(viewer, self)
         self._file_error = ""
@@ -250,8 +259,8 @@ class DetectTab(QWidget):
         ValueError, DeepPixelError
             If a setting is wrong.
         """
-        image = self.image_array()
-        options = self._advanced.options(image.num_channels, self._score.value())
+        job = self.prompt_job()
+        image = job.image
         scope, axis = self._scope.currentData()
         region = None
         if scope is Scope.VIEW:
@@ -266,13 +275,24 @@ class DetectTab(QWidget):
             region = view_region(layer, image.image_hw)
             if region is None:
                 raise ValueError("the image is out of view: press Home to bring it back")
+        indices = plane_indices(image, scope, axis, self._current_index(image))
+        return replace(job, indices=indices, region_xyxy=region)
+
+    def prompt_job(self) -> DetectJob:
+        """Return image, model and settings of the form; of no plane yet.
+
+        Raises
+        ------
+        ValueError, DeepPixelError
+            If a setting is wrong.
+        """
+        image = self.image_array()
         return DetectJob(
             image=image,
             model=self._model.currentData() or "",
             device=self._device.currentData(),
-            options=options,
-            indices=plane_indices(image, scope, axis, self._current_index(image)),
-            region_xyxy=region,
+            options=self._advanced.options(image.num_channels, self._score.value()),
+            indices=(),
         )
 
     def _current_index(self, image: ImageArray) -> tuple[int, ...]:
@@ -310,6 +330,10 @@ class DetectTab(QWidget):
 
     def _follow_active_layer(self) -> None:
         active = self._viewer.layers.selection.active
+        view = None if active is None else active.metadata.get(VIEW_KEY)
+        if isinstance(view, InstanceLayers) and not isinstance(active, Image):
+            # of a layer of ours, the image below it
+            active = view.image
         for position in range(self._image.count()):
             if self._image.itemData(position) == active:
                 self._image.setCurrentIndex(position)
@@ -440,6 +464,10 @@ class DetectTab(QWidget):
             return
         layer = self.image_layer
         assert layer is not None
+        refusal = self._refusal(layer)
+        if refusal:
+            self._status.say(refusal, color=RED)
+            return
         keep = self._advanced.keep
         if not self._may_replace(job, keep):
             return

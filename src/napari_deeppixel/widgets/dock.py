@@ -24,7 +24,7 @@ class DeepPixelWidget(QWidget):
         super().__init__(parent)
         self.setObjectName("DeepPixel")
         self.journals = Journals(self)
-        self.detect = DetectTab(napari_viewer, self)
+        self.detect = DetectTab(napari_viewer, self.journals.refusal, self)
         self.review = ReviewTab(napari_viewer, self.detect, self.journals, self)
         self.tabs = QTabWidget(self)
         self.tabs.setObjectName("tabs")
@@ -32,6 +32,8 @@ class DeepPixelWidget(QWidget):
         self.tabs.addTab(self.review, "Review")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
+        # what it says concerns all tabs
+        layout.addWidget(self.review.bar)
         layout.addWidget(self.tabs)
 
     def event(self, event: QEvent | None) -> bool:

@@ -84,11 +84,17 @@ class PromptRunner(QObject):
         self._shelf = shelf
         self._waiting: list[Prompt] = []
         self._kept = _KeptFeatures()
+        self._told: Progress | None = None
         self._task = BackgroundTask(self)
         self._task.yielded.connect(self.answered)
-        self._task.progressed.connect(self.progressed)
+        self._task.progressed.connect(self._on_progressed)
         self._task.failed.connect(self.failed)
         self._task.finished.connect(self._on_finished)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether prompts are under way."""
+        return self._task.is_running
 
     def ask(self, prompt: Prompt) -> None:
         """Answer a prompt, after those that wait already."""
@@ -110,8 +116,14 @@ class PromptRunner(QObject):
             return
         prompts, self._waiting = self._waiting, []
         shelf, kept = self._shelf, self._kept
-        self.busy_changed.emit(True)
         self._task.start(lambda cancel, report: _answers(prompts, shelf, kept, cancel, report))
+        self.busy_changed.emit(True)
+
+    def _on_progressed(self, progress: Progress) -> None:
+        # each poll tells the newest again, also after the answer or a cancel
+        if progress is not self._told and not self._task.is_cancelled:
+            self._told = progress
+            self.progressed.emit(progress)
 
     def _on_finished(self) -> None:
         self.busy_changed.emit(False)

@@ -1,9 +1,10 @@
 """The Review tab: go through the instances, correct them, and say what is complete."""
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from napari.layers import Image, Layer
+from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
@@ -13,14 +14,16 @@ from superqt.utils import signals_blocked
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.instance import InstanceState
+from napari_deeppixel.core.progress import Progress
+from napari_deeppixel.edits.action import Outline
 from napari_deeppixel.edits.queue import QueueItem, QueueOrder
-from napari_deeppixel.edits.region_tools import completed_fraction
-from napari_deeppixel.edits.session import AnnotationSession
+from napari_deeppixel.edits.region_tools import outline_mask
+from napari_deeppixel.edits.reshape import union_of
+from napari_deeppixel.edits.session import AnnotationSession, Applied
 from napari_deeppixel.viewer.camera import show_instance
 from napari_deeppixel.viewer.colors import ColorKeeper
 from napari_deeppixel.viewer.layers import InstanceLayers
 from napari_deeppixel.widgets.card import InstanceCard
-from napari_deeppixel.widgets.commands import Command
 from napari_deeppixel.widgets.controls import single_shot
 from napari_deeppixel.widgets.detect import DetectTab
 from napari_deeppixel.widgets.instance_table import InstanceTable
@@ -30,13 +33,15 @@ from napari_deeppixel.widgets.prompts import PromptRunner
 from napari_deeppixel.widgets.review_commands import review_commands
 from napari_deeppixel.widgets.review_panels import ReviewPanels, collapsible
 from napari_deeppixel.widgets.review_queue import ReviewQueue
-from napari_deeppixel.widgets.review_tools import InstanceRef, ReviewTools
+from napari_deeppixel.widgets.review_tools import READ_ONLY, InstanceRef, ReviewTools
 from napari_deeppixel.widgets.shortcuts import KeyBinder, Shortcuts, ShortcutTable
 from napari_deeppixel.widgets.worker import StepRunner
 
 # after the last event; napari's own undo and writes to `layer.data` are taken then
 _SETTLE_MS = 250
 _PROGRESS_MS = 100
+# side of the grid on which complete regions are counted: 1 s for all of 2048 x 2048 pixels
+_COARSE_PX = 256
 # setting colours takes 10 to 25 ms
 _COLOR_MS = 300
 
@@ -62,9 +67,11 @@ class ReviewTab(QWidget):
         self._view: InstanceLayers | None = None
         self._colors: ColorKeeper | None = None
         self._hidden: list[InstanceRef] = []
+        # the share of a plane that is complete, of the regions that it was counted for
+        self._complete: tuple[Any, float] = (None, 0.0)
         self._connections: list[tuple[Any, Any]] = []
         self.prompts = PromptRunner(detect.run.shelf, self)
-        self.tools = ReviewTools(viewer, lambda: self._view, detect.job, self.prompts, self)
+        self.tools = ReviewTools(viewer, lambda: self._view, detect.prompt_job, self.prompts, self)
         self.queue = ReviewQueue(self)
         self.commands = review_commands(self.tools, self)
         self.shortcuts = Shortcuts(self.commands)
@@ -73,8 +80,11 @@ class ReviewTab(QWidget):
         self._settle_timer = single_shot(self, _SETTLE_MS, self._settle)
         self._progress_timer = single_shot(self, _PROGRESS_MS, self._show_progress)
         self._color_timer = single_shot(self, _COLOR_MS, self._refresh_colors)
+        # 25 ms with 1,000 boxes, after the card is there and the canvas has moved
+        self._mark_timer = single_shot(self, 0, self._mark_selected)
         self._build()
         self._connect()
+        self._show_progress()
         self._on_image_changed()
 
     # -- building -----------------------------------------------------------------------------
@@ -87,7 +97,6 @@ class ReviewTab(QWidget):
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 6, 0)
-        layout.addWidget(self.bar)
         layout.addWidget(panels.by_hand)
         layout.addLayout(panels.queue_box())
         layout.addWidget(self.card)
@@ -114,23 +123,28 @@ class ReviewTab(QWidget):
         panels = self.panels
         for command_id, each in panels.buttons.items():
             command = self.commands[command_id]
-            each.clicked.connect(lambda _checked=False, command=command: self._run(command))
+            each.clicked.connect(
+                lambda _checked=False, command=command: self._run_quietly(command.run)
+            )
         panels.order.currentIndexChanged.connect(self._on_order)
         panels.category.currentIndexChanged.connect(self._on_order)
         panels.rule.currentIndexChanged.connect(self._on_rule)
         panels.color.currentIndexChanged.connect(self._on_color)
         panels.drawn_category.currentIndexChanged.connect(self._on_drawn_category)
-        panels.by_hand.clicked.connect(self._on_by_hand)
+        panels.by_hand.clicked.connect(lambda: self._run_quietly(self._on_by_hand))
         self.bar.brought_back.connect(self._on_brought_back)
         self.card.category_chosen.connect(self._on_category_chosen)
         self.table.selected.connect(self.tools.select)
         self.table.activated.connect(self._on_activated)
         self.queue.arrived.connect(self._on_arrived)
         self.queue.changed.connect(self._progress_timer.start)
+        self.queue.failed.connect(self._on_failed)
         self.tools.said.connect(panels.status.say)
         self.tools.selection_changed.connect(self._on_selection)
-        self.tools.pending_changed.connect(self._on_pending)
+        self.tools.pending_changed.connect(self._lend_keys)
         self.tools.gestures.changed.connect(self._on_gesture)
+        self.prompts.busy_changed.connect(self._lend_keys)
+        self.prompts.progressed.connect(self._on_asking)
         self.prompts.failed.connect(self._on_failed)
         self.tools.failed.connect(self._on_failed)
         self.shortcuts.changed.connect(self._on_shortcuts_changed)
@@ -142,7 +156,7 @@ class ReviewTab(QWidget):
         ):
             shortcut = QShortcut(QKeySequence(key), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(do)
+            shortcut.activated.connect(lambda do=do: self._run_quietly(do))
         for signal, slot in (
             (self._viewer.layers.events.removed, self._on_layer_removed),
             (self._viewer.dims.events.current_step, self._on_plane_changed),
@@ -161,13 +175,15 @@ class ReviewTab(QWidget):
         self._settle_timer.stop()
         self._progress_timer.stop()
         self._color_timer.stop()
+        self._mark_timer.stop()
         for signal, slot in self._connections:
             signal.disconnect(slot)
         self._connections.clear()
 
-    def _run(self, command: Command) -> None:
+    def _run_quietly(self, do: Callable[[], object]) -> None:
+        """Do something; what stands in the way is said in the status line."""
         try:
-            command.run()
+            do()
         except (DeepPixelError, ValueError) as error:
             self.panels.status.say(str(error))
 
@@ -196,12 +212,22 @@ class ReviewTab(QWidget):
         self._follow_view(view)
         if view is not None:
             self._detect.show_score(view.session.score)
-            self.steps.run(view.redraw())
+            self.steps.run(self._drawn(view))
+
+    def _drawn(self, view: InstanceLayers) -> Iterator[None]:
+        """Draw all, then choose the layer on which the keys work."""
+        yield from view.redraw()
+        if view.labels_layers:
+            self._viewer.layers.selection.active = view.labels_layers[0]
 
     def _on_by_hand(self) -> None:
         image = self._detect.image_layer
         if image is None:
             self.panels.status.say("Open an image first.")
+            return
+        refusal = self._journals.refusal(image)
+        if refusal:
+            self.panels.status.say(refusal)
             return
         session = AnnotationSession(
             self._detect.image_array().image_hw, CategoryTable.from_names("object")
@@ -217,15 +243,23 @@ class ReviewTab(QWidget):
     def _follow_view(self, view: InstanceLayers | None) -> None:
         if view is self._view:
             return
+        # while the old layers are still ours: it gives back what it borrowed of them
+        self.tools.gestures.cancel()
+        self.tools.keep()
         self.keys.deactivate()
         if self._view is not None:
             for signal, slot in self._signals(self._view):
                 signal.disconnect(slot, missing_ok=True)
+            for layer in self._view.labels_layers:
+                layer.events.paint.disconnect(self._on_paint)
         if self._colors is not None:
+            if self._colors.hides_others:
+                # nothing may stay hidden where nobody can show it again
+                self._colors.hide_others(None)
             self._colors.close()
+        self._hidden = []
         self._view = view
         self._colors = None if view is None else ColorKeeper(view, on_stale=self._color_timer.start)
-        self.tools.gestures.cancel()
         self.tools.select([])
         self.table.set_view(view)
         self.card.clear()
@@ -233,6 +267,8 @@ class ReviewTab(QWidget):
         if view is not None:
             for signal, slot in self._signals(view):
                 signal.connect(slot)
+            for layer in view.labels_layers:
+                layer.events.paint.connect(self._on_paint)
             self._show_categories()
             self._on_rule()
             self._on_color()
@@ -247,7 +283,7 @@ class ReviewTab(QWidget):
             (view.clicked, self._on_clicked),
             (view.layer_added, self._on_layer_added),
             (view.session.changed, self._on_session_changed),
-            (view.session.visibility_changed, self._on_session_changed),
+            (view.session.visibility_changed, self._on_visibility_changed),
             (view.session.categories_changed, self._on_categories_changed),
         ]
 
@@ -262,21 +298,30 @@ class ReviewTab(QWidget):
 
     def _settle(self) -> None:
         view = self._view
-        if view is None or self._detect.run.is_running:
+        if view is None:
             return
-        if self.steps.is_running or self._detect.run.steps.is_running:
+        run = self._detect.run
+        if run.is_running or run.steps.is_running or self.steps.is_running:
             self._settle_timer.start()
             return
         self._run_quietly(self.tools.take_box_edits)
         self.steps.run(view.settle())
 
-    def _run_quietly(self, do: Any) -> None:
-        try:
-            do()
-        except (DeepPixelError, ValueError) as error:
-            self.panels.status.say(str(error))
+    def _on_paint(self, event: Any) -> None:
+        """Say why a stroke is taken off again."""
+        is_stroke = any(hasattr(atom, "slice_key") for atom in event.value)
+        if is_stroke and self._view is not None and self._view.session.is_read_only:
+            self.panels.status.say(READ_ONLY)
+            show_warning(READ_ONLY)
 
-    def _on_session_changed(self, *_what: object) -> None:
+    def _on_session_changed(self, applied: Applied) -> None:
+        if applied.kind == "do":
+            # a stroke, too; a tool may say more
+            self.panels.status.say(applied.action.name)
+        self.tools.follow_session()
+        self._progress_timer.start()
+
+    def _on_visibility_changed(self, _turned: object) -> None:
         self._progress_timer.start()
 
     def _on_categories_changed(self, _table: CategoryTable) -> None:
@@ -327,9 +372,14 @@ class ReviewTab(QWidget):
     def _on_selection(self, refs: list[InstanceRef]) -> None:
         self.table.select(refs)
         self._show_card()
+        self._mark_timer.start()
         if self._hidden and self._colors is not None:
             self._hidden = refs
             self._colors.hide_others(refs or None)
+
+    def _mark_selected(self) -> None:
+        if self._colors is not None:
+            self._colors.set_selected(self.tools.selected)
 
     def _show_card(self) -> None:
         refs = self.tools.selected
@@ -343,6 +393,7 @@ class ReviewTab(QWidget):
 
     def _on_activated(self, ref: InstanceRef) -> None:
         if self._view is not None:
+            self.tools.select([ref])
             show_instance(self._viewer, self._view, *ref)
             self.queue.set_current(ref[1])
 
@@ -357,12 +408,15 @@ class ReviewTab(QWidget):
 
     def decide(self, state: InstanceState) -> None:
         """Set the state of the selected instances, and go on."""
-        if self.tools.set_state(state):
-            self.queue.go(1)
+        self.tools.set_state(state)
+        self.queue.go(1)
 
     def toggle_others(self) -> None:
         """Hide all but the selected instances, or show them again."""
         if self._colors is None:
+            return
+        if not self._hidden and not self.tools.selected:
+            self.panels.status.say("select what is to stay first: click it")
             return
         self._hidden = [] if self._hidden else self.tools.selected
         self._colors.hide_others(self._hidden or None)
@@ -386,12 +440,16 @@ class ReviewTab(QWidget):
         self.panels.progress.setFormat(text)
         self._show_complete()
         self._show_undo()
-        self._show_card()
 
     def _show_complete(self) -> None:
         view = self._view
         index = None if view is None else view.planes.current()
-        share = 0.0 if view is None or index is None else completed_fraction(view.session, index)
+        share = 0.0
+        if view is not None and index is not None:
+            what_for = (view.session.regions(index), view.session.image_hw)
+            if self._complete[0] != what_for:
+                self._complete = (what_for, _share_of(*what_for))
+            share = self._complete[1]
         what = "this image" if view is None or not view.planes.lead_shape else "this plane"
         self.panels.complete.say(f"{share:.0%} of {what} is complete.")
 
@@ -419,6 +477,8 @@ class ReviewTab(QWidget):
             self.keys.deactivate()
 
     def _on_layer_added(self, layer: Layer) -> None:
+        if isinstance(layer, Labels):
+            layer.events.paint.connect(self._on_paint)
         if self.isVisible():
             self.keys.add_layer(layer)
 
@@ -432,17 +492,28 @@ class ReviewTab(QWidget):
         super().hideEvent(event)  # type: ignore[arg-type]
         self.keys.deactivate()
 
-    def _on_pending(self, is_pending: bool) -> None:
-        if is_pending:
+    def _lend_keys(self, *_what: object) -> None:
+        """Give Enter and Escape a meaning while they have one."""
+        if self.tools.gestures.is_armed:
+            # they are the gesture's, and are lent when it ends
+            return
+        if self.tools.is_pending:
             self.keys.borrow({"Enter": self.tools.keep, "Escape": self.tools.restore})
+        elif self.prompts.is_busy:
+            self.keys.borrow({"Escape": self.tools.stop_asking})
         else:
             self.keys.give_back()
+
+    def _on_asking(self, progress: Progress) -> None:
+        self.panels.status.say(f"asking the model: {progress.message or 'looking'} … Esc cancels.")
 
     def _on_gesture(self, name: str | None) -> None:
         if self._view is not None:
             self._view.is_tool_armed = name is not None
         for command_id, each in self.panels.buttons.items():
             each.setDown(command_id == name)
+        if name is None:
+            self._lend_keys()
         if name is not None:
             self.panels.status.say(self.tools.gestures.hint)
         elif self.panels.status.text().endswith("Esc cancels."):
@@ -457,3 +528,12 @@ class ReviewTab(QWidget):
         if not isinstance(error, DeepPixelError):
             raise error
         show_warning(str(error))
+
+
+def _share_of(regions: tuple[Outline, ...], image_hw: tuple[int, int]) -> float:
+    """Return how much of a plane lies in some regions, 0 to 1, to half a percent or so."""
+    scale = min(1.0, _COARSE_PX / max(image_hw))
+    coarse_hw = (max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale)))
+    coarse = [tuple((x * scale, y * scale) for x, y in region) for region in regions]
+    masks = [mask for each in coarse if (mask := outline_mask(each, coarse_hw)) is not None]
+    return union_of(masks).area / (coarse_hw[0] * coarse_hw[1]) if masks else 0.0

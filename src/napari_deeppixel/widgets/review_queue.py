@@ -1,12 +1,11 @@
 """Walks through the instances that are to be reviewed."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_deeppixel.core.image import PlaneIndex
-from napari_deeppixel.core.instance import InstanceSet, InstanceState
+from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.progress import duration
 from napari_deeppixel.edits.action import Change
 from napari_deeppixel.edits.queue import (
@@ -16,7 +15,13 @@ from napari_deeppixel.edits.queue import (
     review_queue,
     time_left_s,
 )
-from napari_deeppixel.edits.session import DONE_STATES, AnnotationSession, Applied
+from napari_deeppixel.edits.session import (
+    DONE_STATES,
+    AnnotationSession,
+    Applied,
+    SessionSnapshot,
+)
+from napari_deeppixel.edits.uncertainty import OPEN_STATES
 from napari_deeppixel.widgets.controls import single_shot
 from napari_deeppixel.widgets.worker import BackgroundTask
 
@@ -36,10 +41,13 @@ class ReviewQueue(QObject):
         The queue was made anew.
     arrived
         `QueueItem` that a step led to, or None: nothing is left that way.
+    failed
+        The exception that stopped the making of the queue.
     """
 
     changed = Signal()
     arrived = Signal(object)
+    failed = Signal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -54,6 +62,7 @@ class ReviewQueue(QObject):
         self._last_reviewed = time.monotonic()
         self._task = BackgroundTask(self)
         self._task.yielded.connect(self._on_made)
+        self._task.failed.connect(self.failed)
         self._task.finished.connect(self._on_finished)
         self._is_stale = False
         self._timer = single_shot(self, _REBUILD_MS, self._make)
@@ -67,6 +76,7 @@ class ReviewQueue(QObject):
         self._disconnect()
         self._session, self._current, self._queue = session, None, []
         self._places, self._durations = {}, []
+        self._last_reviewed = time.monotonic()
         if session is not None:
             session.changed.connect(self._on_changed)
             session.visibility_changed.connect(self._on_visibility)
@@ -91,12 +101,26 @@ class ReviewQueue(QObject):
         self._task.abandon()
 
     def _on_changed(self, applied: Applied) -> None:
-        if len(applied.action.changes) > _MANY_CHANGES:
+        changes = applied.action.changes
+        if len(changes) > _MANY_CHANGES or any(map(self._is_new, changes)):
             self._timer.start()
-        elif applied.kind == "do" and any(_is_review(c) for c in applied.action.changes):
+        elif applied.kind == "do":
+            self._note_time(sum(map(_is_review, changes)))
+
+    def _note_time(self, num_reviewed: int) -> None:
+        if num_reviewed:
             now = time.monotonic()
-            self._durations.append(now - self._last_reviewed)
+            # a selection that is decided at once took the time of one
+            each = (now - self._last_reviewed) / num_reviewed
+            self._durations += [each] * num_reviewed
             self._last_reviewed = now
+
+    def _is_new(self, change: Change) -> bool:
+        """Whether there is something to review now that the queue never held."""
+        session, after = self._session, change.after
+        if session is None or after is None or change.uuid in self._places:
+            return False
+        return after.state in OPEN_STATES and session.is_visible(change.index, change.uuid)
 
     def _on_visibility(self, _turned: object) -> None:
         self._timer.start()
@@ -108,27 +132,28 @@ class ReviewQueue(QObject):
         if session is None or self._task.is_running:
             self._is_stale = session is not None
             return
+        self._is_stale = False
         if self._order is QueueOrder.CATEGORY and self._category_id is None:
             self._on_made([])
             return
-        indices = session.plane_indices
-        visible = {index: session.visible(index) for index in indices}
-        everything = {index: session.plane(index) for index in indices}
-        order, category_id = self._order, self._category_id
-        self._task.start(lambda _c, _r: _made(visible, everything, order, category_id))
+        # the snapshot costs next to nothing; arrays of all instances are made in the thread
+        snapshot, order, category_id = session.snapshot(), self._order, self._category_id
+        self._task.start(lambda _c, _r: _made(snapshot, order, category_id))
 
     def _on_made(self, queue: list[QueueItem]) -> None:
+        if self._is_stale or self._session is None:
+            # of another session or order: the right one follows
+            return
         self._queue = queue
         self._places = {item.uuid: item for item in queue}
         self.changed.emit()
-        if self._wanted_step:
-            step, self._wanted_step = self._wanted_step, 0
-            self.go(step)
 
     def _on_finished(self) -> None:
         if self._is_stale:
-            self._is_stale = False
             self._make()
+        elif self._wanted_step:
+            step, self._wanted_step = self._wanted_step, 0
+            self.go(step)
 
     # -- walking ------------------------------------------------------------------------------
 
@@ -211,9 +236,13 @@ def _is_review(change: Change) -> bool:
 
 
 def _made(
-    visible: Mapping[PlaneIndex, InstanceSet],
-    everything: Mapping[PlaneIndex, InstanceSet],
-    order: QueueOrder,
-    category_id: int | None,
+    snapshot: SessionSnapshot, order: QueueOrder, category_id: int | None
 ) -> Iterator[list[QueueItem]]:
-    yield review_queue(visible, order, candidates=everything, category_id=category_id)
+    session = AnnotationSession.from_snapshot(snapshot)
+    indices = session.plane_indices
+    yield review_queue(
+        {index: session.visible(index) for index in indices},
+        order,
+        candidates={index: session.plane(index) for index in indices},
+        category_id=category_id,
+    )

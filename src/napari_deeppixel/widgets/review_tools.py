@@ -1,9 +1,10 @@
 """What the buttons and keys of the Review tab do to the selected instances."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from napari.layers import Labels
@@ -16,7 +17,7 @@ from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceState
 from napari_deeppixel.edits import planes_tools, region_tools, reshape_tools, tools
 from napari_deeppixel.edits.action import Action
-from napari_deeppixel.edits.session import AnnotationSession
+from napari_deeppixel.edits.session import AnnotationSession, ReadOnlyError
 from napari_deeppixel.viewer.gestures import Drawn, Gestures
 from napari_deeppixel.viewer.layers import InstanceLayers
 from napari_deeppixel.widgets.job import DetectJob
@@ -26,12 +27,32 @@ from napari_deeppixel.widgets.worker import BackgroundTask
 InstanceRef = tuple[PlaneIndex, str]
 MakeAction = Callable[[AnnotationSession, Sequence[InstanceRef]], Action]
 
+READ_ONLY = (
+    "this image is open for editing in another window: close it there, or choose Edit here in the "
+    "Review tab"
+)
+
+# two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
+_SAME_OBJECT_IOU = 0.5
 # growing one takes up to 13 ms, measured on 60 px discs
 _MAX_AT_ONCE = 3
 
 
 class NothingSelectedError(DeepPixelError):
     """A tool needs an instance to work on."""
+
+
+class NotReadyError(DeepPixelError):
+    """The model cannot be asked with the settings as they are."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Ask:
+    """What a prompt is for; `uuid` None: a new instance. Asks that join are one step to undo."""
+
+    session: AnnotationSession
+    uuid: str | None
+    joins: str = ""
 
 
 class ReviewTools(QObject):
@@ -79,8 +100,8 @@ class ReviewTools(QObject):
         self.gestures = Gestures(viewer)
         self._selected: list[InstanceRef] = []
         self._other_plane: InstanceRef | None = None
-        # the action whose result a person may still refuse with Escape
-        self._pending: str = ""
+        # the step whose result a person may still refuse with Escape
+        self._pending: Action | None = None
         self._on_made: Callable[[Action], None] = lambda _: None
         self._task = BackgroundTask(self)
         self._task.yielded.connect(self._take_action)
@@ -121,7 +142,9 @@ class ReviewTools(QObject):
             self._other_plane = before[0]
         view = self._current_view()
         if refs and view is not None:
-            view.select(*refs[0])
+            # the layer would tell of the first alone
+            with view.selection_changed.blocked():
+                view.select(*refs[0])
         self.selection_changed.emit(self.selected)
 
     def _chosen(self) -> list[InstanceRef]:
@@ -132,27 +155,38 @@ class ReviewTools(QObject):
             )
         return chosen
 
+    def _editable_session(self) -> AnnotationSession:
+        """Return the session; raise before anything is begun that it would refuse."""
+        session = self.view.session
+        if session.is_read_only:
+            raise ReadOnlyError(READ_ONLY)
+        return session
+
     # -- doing --------------------------------------------------------------------------------
 
-    def do(self, action: Action, *, nothing: str = "that changes nothing here") -> bool:
-        """Do an action, and tell what was done; return whether it changed anything."""
+    def do(
+        self, action: Action, *, nothing: str = "that changes nothing here", joins: str = ""
+    ) -> bool:
+        """Do an action, and tell what was done; return whether it changed anything.
+
+        Actions with the same `joins` that follow each other are one step to undo.
+        """
         self.keep()
         view = self.view
-        if not view.session.apply(action):
+        if not view.session.apply(action, joins=joins):
             self.said.emit(f"{action.name}: {nothing}")
             return False
         self.said.emit(action.name)
         return True
 
-    def set_state(self, state: InstanceState) -> bool:
-        """Set the state of the selected instances; what has it already stays."""
-        chosen = self._chosen()
-        self.do(tools.with_state(self.view.session, chosen, state))
-        return True
+    def set_state(self, state: InstanceState) -> None:
+        """Set the state of the selected instances."""
+        action = tools.with_state(self.view.session, self._chosen(), state)
+        self.do(action, nothing="it is so already")
 
     def set_category(self, name: str) -> None:
         """Give the selected instances a category, a new one if the name is not known."""
-        session = self.view.session
+        session = self._editable_session()
         chosen = self._chosen()
         # of a name that is known, the category that is there
         (category_id,) = session.join_categories(CategoryTable.from_names(name)).values()
@@ -229,7 +263,7 @@ class ReviewTools(QObject):
 
     def undo(self) -> None:
         """Take the last step back."""
-        self._set_pending("")
+        self._set_pending(None)
         name = self.view.undo()
         self.said.emit(f"Undone: {name}" if name else "Nothing to undo")
 
@@ -292,11 +326,22 @@ class ReviewTools(QObject):
         view = self.view
         return view.drawn_category_id or view.session.categories.categories[0].id
 
+    def _told(self, do: Callable[[Drawn], None]) -> Callable[[Drawn], None]:
+        """Return what a drawing is given to; it tells the person why it was in vain."""
+
+        def take(drawn: Drawn) -> None:
+            try:
+                do(drawn)
+            except (DeepPixelError, ValueError) as error:
+                self.said.emit(str(error))
+
+        return take
+
     def draw_lasso(self) -> None:
         """Trace the outline of a new instance."""
         self.gestures.lasso(
             self._target(),
-            self._on_lasso,
+            self._told(self._on_lasso),
             name="lasso",
             hint="Lasso: press and trace the outline of a new object. Esc cancels.",
         )
@@ -317,7 +362,7 @@ class ReviewTools(QObject):
         """Draw a line that splits the selected instances, or those that it crosses."""
         self.gestures.line(
             self._target(),
-            self._on_split_line,
+            self._told(self._on_split_line),
             name="split",
             hint="Split: draw a line across the object. Esc cancels.",
         )
@@ -331,14 +376,14 @@ class ReviewTools(QObject):
             # the person aimed at what is not selected
             action = reshape_tools.split_along(session, [], drawn.points_yx, index=index)
         if self.do(action, nothing="the line crosses no object from side to side"):
-            self._select_new(action, also=self.selected)
+            self._select_parts(action)
 
     def draw_split_points(self) -> None:
         """Click a point in each part of the selected instance."""
         (ref, *_) = self._chosen()
         self.gestures.points(
             self._target(),
-            lambda drawn: self._on_split_points(ref, drawn),
+            self._told(lambda drawn: self._on_split_points(ref, drawn)),
             name="split-points",
             hint="Split: click once in each part, then press Enter. Esc cancels.",
         )
@@ -346,13 +391,13 @@ class ReviewTools(QObject):
     def _on_split_points(self, ref: InstanceRef, drawn: Drawn) -> None:
         action = reshape_tools.split_at(self.view.session, ref, drawn.points_yx)
         if self.do(action, nothing="the points lie in one part"):
-            self._select_new(action, also=[ref])
+            self._select_parts(action)
 
     def draw_delete_region(self) -> None:
         """Trace a region whose instances are deleted."""
         self.gestures.lasso(
             self._target(),
-            self._on_delete_region,
+            self._told(self._on_delete_region),
             name="delete-region",
             hint="Delete: trace round the objects to delete. Esc cancels.",
         )
@@ -365,7 +410,7 @@ class ReviewTools(QObject):
         """Draw a rectangle in which every object has been reviewed."""
         self.gestures.rectangle(
             self._target(),
-            self._on_complete_region,
+            self._told(self._on_complete_region),
             name="complete-region",
             hint="Complete region: drag a rectangle in which every object is right. Esc cancels.",
         )
@@ -397,9 +442,11 @@ class ReviewTools(QObject):
     def _plane(self, drawn: Drawn) -> PlaneIndex:
         return self.view.planes.session_index(drawn.plane)
 
-    def _select_new(self, action: Action, *, also: Sequence[InstanceRef] = ()) -> None:
-        new = [(c.index, c.uuid) for c in action.changes if c.before is None]
-        self.select([*new, *(ref for ref in also if ref not in new)])
+    def _select_new(self, action: Action) -> None:
+        self.select([(c.index, c.uuid) for c in action.changes if c.before is None])
+
+    def _select_parts(self, action: Action) -> None:
+        self.select([(c.index, c.uuid) for c in action.changes if c.after is not None])
 
     # -- the model ----------------------------------------------------------------------------
 
@@ -407,7 +454,7 @@ class ReviewTools(QObject):
         """Draw a box round an object that was missed."""
         self.gestures.rectangle(
             self._target(),
-            self._on_box,
+            self._told(self._on_box),
             name="box",
             hint="Box → mask: drag a box round the object. Esc cancels.",
         )
@@ -423,33 +470,52 @@ class ReviewTools(QObject):
         box_xyxy: tuple[float, float, float, float],
         *,
         uuid: str | None = None,
+        joins: str = "",
     ) -> None:
-        """Ask the model for the mask in a box: of a new instance, or of one that is there."""
-        prompt = Prompt(
-            job=self._make_job(), index=index, boxes_xyxy=np.array([box_xyxy]), purpose=uuid
+        """Ask the model for the mask in a box: of a new instance, or of one that is there.
+
+        Answers to asks with the same `joins` that follow each other are one step to undo.
+        """
+        ask = _Ask(session=self._editable_session(), uuid=uuid, joins=joins)
+        self._ask(
+            Prompt(job=self._job(), index=index, boxes_xyxy=np.array([box_xyxy]), purpose=ask)
         )
-        self.said.emit("asking the model …")
+
+    def _job(self) -> DetectJob:
+        try:
+            return self._make_job()
+        except ValueError as error:
+            raise NotReadyError(f"the model cannot be asked: {error}") from error
+
+    def _ask(self, prompt: Prompt) -> None:
+        self.said.emit("asking the model … Esc cancels.")
         self._prompts.ask(prompt)
+
+    def stop_asking(self) -> None:
+        """Drop what the model was asked."""
+        self._prompts.cancel()
+        self.said.emit("stopped asking the model")
 
     def ask_selected(self) -> None:
         """Ask the model again for the masks of the selected instances, in their boxes."""
+        joins = str(uuid4())
         for index, uuid in self._chosen():
             instance = self.view.session.get(index, uuid)
             if instance is not None:
                 x1, y1, x2, y2 = instance.box_xyxy
-                self.ask_box(index, (x1, y1, x2, y2), uuid=uuid)
+                self.ask_box(index, (x1, y1, x2, y2), uuid=uuid, joins=joins)
 
     def click_missed(self) -> None:
         """Click an object that was missed."""
         self.gestures.click(
             self._target(),
-            self._on_missed,
+            self._told(self._on_missed),
             name="missed",
             hint="Missed object: click it. Esc cancels.",
         )
 
     def _on_missed(self, drawn: Drawn) -> None:
-        index, session = self._plane(drawn), self.view.session
+        index, session = self._plane(drawn), self._editable_session()
         ((x, y),) = outline_yx_to_xy(drawn.points_yx)
         height, width = session.image_hw
         if not (0 <= x < width and 0 <= y < height):
@@ -461,63 +527,87 @@ class ReviewTools(QObject):
             self.select([(index, candidate.uuid)])
             return
         sides = np.sqrt(session.visible(index).areas)
-        prompt = Prompt(
-            job=self._make_job(),
-            index=index,
-            point_xy=(x, y),
-            size_px=float(np.median(sides)) if sides.size else None,
+        self._ask(
+            Prompt(
+                job=self._job(),
+                index=index,
+                point_xy=(x, y),
+                size_px=float(np.median(sides)) if sides.size else None,
+                purpose=_Ask(session=session, uuid=None),
+            )
         )
-        self.said.emit("asking the model …")
-        self._prompts.ask(prompt)
 
     def _on_answered(self, answer: Answer) -> None:
+        ask: _Ask = answer.prompt.purpose
         view = self._current_view()
-        if view is None or view.session.is_read_only:
+        if view is None or view.session is not ask.session:
+            self.said.emit("another image was chosen meanwhile: the model's answer was dropped")
             return
-        for found in answer.instances:
-            if found is None:
-                self.said.emit("the model sees no object there: trace it with Lasso, or paint it")
-            else:
-                ids = view.session.join_categories(answer.categories)
-                found = replace(found, category_id=ids[found.category_id])
-                self._take_answer(view, answer.prompt, found)
+        try:
+            for found in answer.instances:
+                self._take_answer(view, answer, found)
+        except DeepPixelError as error:
+            self.said.emit(str(error))
 
-    def _take_answer(self, view: InstanceLayers, prompt: Prompt, found: Instance) -> None:
-        session, index, uuid = view.session, prompt.index, prompt.purpose
-        name = session.categories.name_of(found.category_id)
-        if uuid is None:
-            action = reshape_tools.suggested(session, index, found, rule=view.overlap_rule)
-            if self.do(action):
-                self._select_new(action)
-                self.said.emit(
-                    f"added as {name} ({found.score:.0%}): keys 1 to 9 change that. Not the right "
-                    "one? Undo, and drag a box round it."
-                )
+    def _take_answer(self, view: InstanceLayers, answer: Answer, found: Instance | None) -> None:
+        if found is None:
+            self.said.emit("the model sees no object there: trace it with Lasso, or paint it")
             return
-        action = reshape_tools.with_mask(
-            session, index, uuid, mask=found.mask, rule=view.overlap_rule
-        )
-        if self.do(action, nothing="the model gives the same mask"):
-            self._set_pending(session.history.undo_name)
-            self.said.emit("New mask: Enter keeps it, Esc brings the old one back.")
+        session, index = self._editable_session(), answer.prompt.index
+        ask: _Ask = answer.prompt.purpose
+        ids = session.join_categories(answer.categories)
+        found = replace(found, category_id=ids[found.category_id])
+        if ask.uuid is not None:
+            action = reshape_tools.with_mask(
+                session, index, ask.uuid, mask=found.mask, rule=view.overlap_rule
+            )
+            if self.do(action, nothing="the model gives the same mask", joins=ask.joins):
+                self._set_pending(session.history.top)
+                self.said.emit("New mask: Enter keeps it, Esc brings the old one back.")
+            return
+        there = _same_object(session, index, found)
+        if there is not None:
+            self.select([(index, there.uuid)])
+            self.said.emit("that one is there already, selected now: Ask again gives it a new mask")
+            return
+        action = reshape_tools.suggested(session, index, found, rule=view.overlap_rule)
+        if self.do(action, joins=ask.joins):
+            self._select_new(action)
+            name = session.categories.name_of(found.category_id)
+            self.said.emit(
+                f"added as {name} ({found.score:.0%}): keys 1 to 9 change that. Not the right "
+                "one? Undo, and drag a box round it."
+            )
 
-    def _set_pending(self, name: str) -> None:
-        if bool(name) != bool(self._pending):
-            self._pending = name
-            self.pending_changed.emit(bool(name))
-        self._pending = name
+    @property
+    def is_pending(self) -> bool:
+        """Whether a new mask waits to be kept or restored."""
+        return self._pending is not None
+
+    def _set_pending(self, step: Action | None) -> None:
+        was_pending, self._pending = self.is_pending, step
+        if was_pending != self.is_pending:
+            self.pending_changed.emit(self.is_pending)
+
+    def follow_session(self) -> None:
+        """Take another step of the person, such as a stroke, for a yes to the new mask."""
+        view = self._current_view()
+        if view is None or view.session.history.top is not self._pending:
+            self._set_pending(None)
 
     def keep(self) -> None:
         """Keep the mask that the model gave last."""
-        if self._pending:
-            self._set_pending("")
+        if self.is_pending:
+            self._set_pending(None)
             self.said.emit("kept")
 
     def restore(self) -> None:
         """Bring back the mask that was there before the model gave another."""
-        if self._pending and self.view.session.history.undo_name == self._pending:
+        # of several that were asked about, the others are no longer wanted either
+        self._prompts.cancel()
+        if self.is_pending and self.view.session.history.top is self._pending:
             self.undo()
-        self._set_pending("")
+        self._set_pending(None)
 
     def shut_down(self) -> None:
         """Stop all work."""
@@ -534,7 +624,17 @@ class ReviewTools(QObject):
         edits = view.take_box_edits()
         if edits.deleted:
             self.do(tools.deleted(view.session, edits.deleted))
+        joins = str(uuid4())
         for (index, uuid), box in edits.moved:
-            self.ask_box(index, box, uuid=uuid)
+            self.ask_box(index, box, uuid=uuid, joins=joins)
         for index, box in edits.drawn:
             self.ask_box(index, box)
+
+
+def _same_object(session: AnnotationSession, index: PlaneIndex, found: Instance) -> Instance | None:
+    """Return the visible instance that shows the same object as one that the model found."""
+    near = session.shown_in(index, found.mask.box_xyxy)
+    best = max(near, key=lambda instance: instance.mask.iou(found.mask), default=None)
+    if best is None or best.mask.iou(found.mask) < _SAME_OBJECT_IOU:
+        return None
+    return best

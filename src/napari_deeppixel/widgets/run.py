@@ -1,7 +1,7 @@
 """Runs a job in the background and puts what it finds on the layers."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -9,8 +9,10 @@ from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 
 from napari_deeppixel import __version__
+from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
+from napari_deeppixel.edits.action import Outline
 from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.engine.base import cap_message
@@ -116,6 +118,9 @@ class DetectRun(QObject):
         else:
             try:
                 self._show(result)
+            except DeepPixelError as error:
+                self._task.cancel()
+                self._on_failed(error)
             except Exception:
                 self._has_failed = True
                 self._task.cancel()
@@ -171,14 +176,8 @@ class DetectRun(QObject):
             old.set_aside()
         session = AnnotationSession(job.image.image_hw, self._ready.spec.categories)
         view = InstanceLayers(self._viewer, self._image, session, channel_axis=self._channel_axis)
-        lead_shape = job.image.lead_shape
-        for data_index, instances in kept.items() if is_same_size else ():
-            index = view.planes.session_index(data_index)
-            fits = len(index) == len(lead_shape) and all(
-                step < size for step, size in zip(index, lead_shape, strict=False)
-            )
-            if fits:
-                session.add(index, instances, name="take over earlier work")
+        if is_same_size:
+            _take_over(view, kept)
         return view
 
     def _on_failed(self, error: BaseException) -> None:
@@ -225,13 +224,34 @@ class DetectRun(QObject):
         return found
 
 
-def _human_work(view: InstanceLayers) -> dict[PlaneIndex, InstanceSet]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _HumanWork:
+    """What a person did on a plane."""
+
+    instances: InstanceSet
+    regions: tuple[Outline, ...]
+
+
+def _human_work(view: InstanceLayers) -> dict[PlaneIndex, _HumanWork]:
     """Return what a person did on some layers, by lead index in their data."""
     view.settle_all()
-    work = {}
-    for index in view.session.plane_indices:
-        instances = view.session.plane(index)
+    session, work = view.session, {}
+    for index in sorted({*session.plane_indices, *session.region_planes}):
+        instances, regions = session.plane(index), session.regions(index)
         kept = instances.select([s is not InstanceState.UNREVIEWED for s in instances.states])
-        if len(kept):
-            work[view.planes.data_index(index)] = kept
+        if len(kept) or regions:
+            work[view.planes.data_index(index)] = _HumanWork(instances=kept, regions=regions)
     return work
+
+
+def _take_over(view: InstanceLayers, work: dict[PlaneIndex, _HumanWork]) -> None:
+    """Put what a person did on earlier layers on new ones, as far as their planes are there."""
+    name, lead_shape = "take over earlier work", view.planes.lead_shape
+    for data_index, done in work.items():
+        index = view.planes.session_index(data_index)
+        fits = len(index) == len(lead_shape) and all(
+            step < size for step, size in zip(index, lead_shape, strict=False)
+        )
+        if fits:
+            view.session.add(index, done.instances, name=name)
+            view.session.set_regions(index, done.regions, name=name)
