@@ -13,7 +13,7 @@ from tests.viewer.scene import HW, Scene, assert_in_step, found, rect
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.edits.tools import deleted
 from napari_deeppixel.viewer import boxes_view
-from napari_deeppixel.viewer.boxes_view import BoxEdits
+from napari_deeppixel.viewer.box_edits import BoxEdits
 
 A_BOX, B_BOX, C_BOX = (2, 2, 7, 6), (5, 2, 10, 6), (20, 12, 25, 16)
 
@@ -68,6 +68,16 @@ def test_a_new_instance_and_one_that_goes_change_one_row() -> None:
     scene.session.apply(deleted(scene.session, [((), "b")]))
     assert_in_step(scene.view)
     assert scene.boxes.features["handle"].tolist() == [1, 3, 4]
+
+
+def test_captions_follow_category_and_score() -> None:
+    scene = Scene()
+    again = found([rect(2, 2), rect(2, 5), rect(12, 20)], names="xyz", scores=[0.7, 0.85, 0.8])
+    scene.session.add_predictions((), again)
+    scene.session.take_attributes((), {2: ("debris", "")})
+    captions = ["nucleus 0.70", "debris 0.85", "nucleus 0.80"]
+    assert scene.boxes.features["caption"].tolist() == captions
+    assert scene.boxes.text.values.tolist() == captions
 
 
 def test_moving_and_resizing_are_told_once_and_the_box_goes_back() -> None:

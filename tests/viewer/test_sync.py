@@ -18,8 +18,8 @@ from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.edits.diff import OverlapRule
 from napari_deeppixel.edits.tools import deleted
-from napari_deeppixel.viewer.labels_view import small_numbers
 from napari_deeppixel.viewer.layers import VIEW_KEY, InstanceLayers, LabelsMode
+from napari_deeppixel.viewer.strokes import small_numbers
 
 TAKE, KEEP, OVERLAP = OverlapRule.TAKE, OverlapRule.KEEP, OverlapRule.OVERLAP
 RUN = "run the model"
@@ -164,21 +164,21 @@ def test_erasing_the_last_pixel_of_a_drawing_deletes_it_and_undo_brings_it_back(
 @pytest.mark.parametrize(
     ("mode", "names"),
     [
-        (LabelsMode.BY_CATEGORY, ["nucleus", "debris"]),
-        (LabelsMode.BY_INSTANCE, ["1", "2", "3", "4"]),
+        (LabelsMode.BY_CATEGORY, ["nucleus", "mine"]),
+        (LabelsMode.BY_INSTANCE, ["1", "mine", "3", "4"]),
     ],
 )
 def test_a_stroke_in_a_layer_of_its_own_kind(mode: LabelsMode, names: list[str]) -> None:
     scene = Scene(mode=mode)
     debris = scene.view.labels_layers[1]
     # a name says nothing
-    debris.name = "mine: nucleus"
+    debris.name = "cells instances: mine"
     scene.viewer.layers.selection.active = debris
     debris.brush_size = 3
     debris.selected_label = 4
     debris.paint((17, 3), 4)
     assert scene.newest().category_id == (2 if mode is LabelsMode.BY_CATEGORY else 1)
-    assert [view.name.split(": ")[1] for view in scene.view._groups] == names
+    assert [layer.name.split(": ")[1] for layer in scene.view.labels_layers] == names
     # the layer that came does not take the brush away
     assert scene.viewer.layers.selection.active == debris
     scene.settle()
@@ -862,6 +862,21 @@ def test_a_change_of_mode_takes_over_what_waits_on_all_planes(mode: LabelsMode) 
     scene.settle()
     assert len(scene.view.labels_layers) == (2 if mode is LabelsMode.BY_CATEGORY else 4)
     assert isinstance(scene.viewer.layers[1], Labels)
+
+
+def test_from_mode_to_mode_each_instance_is_in_one_layer() -> None:
+    masks = [rect(2, 2), rect(2, 12), rect(12, 20)]
+    scene = Scene(planes={(): found(masks, category_ids=[1, 2, 2])})
+    # a category that is called like the number of an instance
+    scene.session.join_categories(CategoryTable.from_names("2"))
+    scene.session.take_attributes((), {1: ("2", "")})
+    modes = [LabelsMode.BY_CATEGORY, LabelsMode.BY_INSTANCE, LabelsMode.BY_CATEGORY, LabelsMode.ONE]
+    for mode in modes:
+        scene.view.mode = mode
+        scene.redraw()
+        numbers = [np.unique(layer.data)[1:].tolist() for layer in scene.view.labels_layers]
+        assert sorted(n for each in numbers for n in each) == [1, 2, 3]
+        scene.settle()
 
 
 def test_the_views_are_found_by_their_image_alone() -> None:

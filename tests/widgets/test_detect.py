@@ -119,9 +119,9 @@ def test_running_again_keeps_what_a_person_painted_and_rejected(
     labels = viewer.layers["cells instances"]
     first, second = np.unique(labels.data)[1:3]
     painted = (slice(0, 3), slice(0, 3))
+    count = len(viewer.layers["cells boxes"].data)
     labels.data_setitem(np.nonzero(labels.data == second), 0)  # erased: rejected
     labels.data[painted] = first  # a raw write, with no event
-    count = len(viewer.layers["cells boxes"].data)
     run(qtbot, tab)
 
     session = instance_layers_of(viewer.layers["cells"]).session
@@ -297,9 +297,10 @@ def test_first_run_after_the_window_is_open_does_not_crash() -> None:
         viewer.add_image(np.random.default_rng(0).integers(0, 255, (96, 96), np.uint8))
         QApplication.processEvents()
         from napari_deeppixel.widgets.dock import DeepPixelWidget
+        # the widget itself looks for devices in a thread, and so loads torch by and by
+        assert "torch" not in sys.modules
         widget = DeepPixelWidget(viewer)
         viewer.window.add_dock_widget(widget)
-        assert "torch" not in sys.modules
         widget.detect.findChild(object, "detect.run").click()
         until = time.monotonic() + 120
         while widget.detect.run.is_running and time.monotonic() < until:

@@ -434,6 +434,7 @@ class AnnotationSession:
         rule: OverlapRule = OverlapRule.TAKE,
         category_id: int | None = None,
         brings_back: bool = False,
+        joins: str = "",
     ) -> bool:
         """Take over what a person changed in a region of a label image, as one step.
 
@@ -454,6 +455,8 @@ class AnnotationSession:
         brings_back
             Whether the number of an instance that is gone means that instance (napari's own undo
             does that), not a new one.
+        joins
+            As for `apply`: a stroke through several planes is undone as one.
 
         Returns
         -------
@@ -478,7 +481,7 @@ class AnnotationSession:
                 changes.append(
                     self._newly_drawn(index, edit.after, free=free, brings_back=brings_back)
                 )
-        return self.apply(Action(name=_stroke_name(changes), changes=tuple(changes)))
+        return self.apply(Action(name=_stroke_name(changes), changes=tuple(changes)), joins=joins)
 
     def _newly_drawn(
         self, index: PlaneIndex, drawn: Instance, *, free: Iterator[int], brings_back: bool

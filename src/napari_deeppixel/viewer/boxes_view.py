@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,19 @@ from numpy.typing import NDArray
 from napari_deeppixel.core.geometry import (
     boxes_touch_region,
     boxes_xyxy_to_corners_yx,
-    corners_yx_to_boxes_xyxy,
 )
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceSet
 from napari_deeppixel.edits.action import Change
 from napari_deeppixel.edits.session import AnnotationSession
+from napari_deeppixel.viewer.box_edits import (
+    BoxEdits,
+    Ref,
+    Row,
+    compare,
+    corners_of,
+    handles_of,
+)
 from napari_deeppixel.viewer.features import (
     EDITABLE_COLUMNS,
     attribute_row,
@@ -37,47 +43,6 @@ _BOXES_A_STEP = 100
 MAX_CAPTIONS = 40
 # adding or removing one box costs napari about 20 ms among 1,000: more than a few are drawn anew
 _MAX_SINGLE = 2
-# a click with the rectangle tool is no box
-_MIN_SIDE_PX = 2
-# napari counts in 32-bit floats
-_SAME_PX = 0.01
-
-Ref = tuple[PlaneIndex, str]
-Row = tuple[PlaneIndex, Instance]
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoxEdits:
-    """What a person did in the boxes layer; boxes are x1, y1, x2, y2 on pixel edges."""
-
-    moved: tuple[tuple[Ref, Box], ...] = ()
-    drawn: tuple[tuple[PlaneIndex, Box], ...] = ()
-    deleted: tuple[Ref, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Whether there is anything."""
-        return bool(self.moved or self.drawn or self.deleted)
-
-    def then(self, later: "BoxEdits") -> "BoxEdits":
-        """Return these edits and later ones, each box once."""
-        deleted = dict.fromkeys((*self.deleted, *later.deleted))
-        moved = dict(self.moved) | dict(later.moved)
-        return BoxEdits(
-            moved=tuple((ref, box) for ref, box in moved.items() if ref not in deleted),
-            drawn=(*self.drawn, *later.drawn),
-            deleted=tuple(deleted),
-        )
-
-
-@dataclass(kw_only=True)
-class _Comparison:
-    """The layer against what was drawn there: places are rows of the layer, lost rows of ours."""
-
-    edits: BoxEdits
-    crooked: dict[int, Row] = field(default_factory=dict)
-    foreign: list[int] = field(default_factory=list)
-    kept: list[Row] = field(default_factory=list)
 
 
 class BoxesView:
@@ -201,11 +166,6 @@ class BoxesView:
         lead = self._planes.data_index(index)
         return boxes_xyxy_to_corners_yx(instances.boxes_xyxy, lead=lead)
 
-    def _corners_of(self, row: Row) -> NDArray[np.float64]:
-        lead = self._planes.data_index(row[0])
-        corners: NDArray[np.float64] = boxes_xyxy_to_corners_yx([row[1].box_xyxy], lead=lead)[0]
-        return corners
-
     # -- drawing what changed -----------------------------------------------------------------
 
     def update(self, changes: list[Change]) -> None:
@@ -243,19 +203,20 @@ class BoxesView:
         before = self._rows[place][1]
         self._rows[place] = (index, after)
         if before.box_xyxy != after.box_xyxy:
-            set_box(layer, place, self._corners_of((index, after)))
+            set_box(layer, place, corners_of((index, after), self._planes))
         self._write_row(layer, place, after)
         if before.category_id != after.category_id:
             colors = layer.edge_color
             colors[place] = _rgba(self._color(after))
             layer.edge_color = colors
+        if self._row(before)["caption"] != self._row(after)["caption"]:
             layer.refresh_text()
 
     def _add(self, layer: Shapes, index: PlaneIndex, instance: Instance) -> None:
         row = self._row(instance)
         layer.feature_defaults = {name: [value] for name, value in row.items()}
         layer.add_rectangles(
-            [self._corners_of((index, instance))],
+            [corners_of((index, instance), self._planes)],
             edge_color=self._color(instance),
             edge_width=1,
             face_color="transparent",
@@ -328,7 +289,7 @@ class BoxesView:
         if layer is None:
             return
         self._is_dirty = False
-        found = self._compare(layer)
+        found = compare(layer, self._rows, self._planes)
         if found is None:
             self._rows, self._filled, self._is_stale = [], None, True
             return
@@ -339,66 +300,11 @@ class BoxesView:
             if found.crooked or found.foreign:
                 layer.selected_data = set()
             for place, row in found.crooked.items():
-                set_box(layer, place, self._corners_of(row))
+                set_box(layer, place, corners_of(row, self._planes))
             if len(found.foreign) > _MAX_SINGLE:
                 self._rows, self._filled, self._is_stale = [], None, True
             elif found.foreign:
                 layer.remove(found.foreign)
-
-    def _compare(self, layer: Shapes) -> _Comparison | None:
-        """Return what differs from what was drawn; None if nobody can tell which box is whose."""
-        data, handles = layer.data, self._handles(layer)
-        if handles is None:
-            return None
-        if self._is_as_drawn(data, handles):
-            return _Comparison(edits=BoxEdits(), kept=self._rows)
-        known = {row[1].handle: row for row in self._rows}
-        found = _Comparison(edits=BoxEdits())
-        moved, drawn = [], []
-        for place, (corners, handle) in enumerate(zip(data, handles, strict=True)):
-            row, box = known.pop(handle, None), _box(corners)
-            if row is None:
-                found.foreign.append(place)
-                index = self._planes.plane_of(corners[0])
-                if index is not None and min(box[2] - box[0], box[3] - box[1]) >= _MIN_SIDE_PX:
-                    drawn.append((index, box))
-                continue
-            found.kept.append(row)
-            expected = self._corners_of(row)
-            if corners.shape == expected.shape and np.abs(corners - expected).max() < _SAME_PX:
-                continue
-            found.crooked[place] = row
-            if not np.allclose(box, row[1].box_xyxy, rtol=0, atol=_SAME_PX):
-                moved.append(((row[0], row[1].uuid), box))
-        found.edits = BoxEdits(
-            moved=tuple(moved),
-            drawn=tuple(drawn),
-            deleted=tuple((index, row.uuid) for index, row in known.values()),
-        )
-        return found
-
-    def _is_as_drawn(self, data: list[NDArray[Any]], handles: list[int]) -> bool:
-        """Return quickly whether nobody did anything."""
-        if handles != [row.handle for _, row in self._rows] or len({c.shape for c in data}) > 1:
-            return False
-        if not data:
-            return True
-        boxes = boxes_xyxy_to_corners_yx([row.box_xyxy for _, row in self._rows])
-        leads = np.array([self._planes.data_index(index) for index, _ in self._rows], np.float64)
-        expected = np.concatenate([np.repeat(leads[:, None], 4, axis=1), boxes], axis=2)
-        now = np.stack(data)
-        return now.shape == expected.shape and bool(np.abs(now - expected).max() < _SAME_PX)
-
-    def _handles(self, layer: Shapes) -> list[int] | None:
-        """Return the handle of each box, 0 for one that is not ours; None if it cannot be said."""
-        count, table = len(layer.data), layer.features
-        # after the last box went, napari keeps a row in the table
-        if count == 0:
-            return []
-        if "handle" in table and len(table) == count:
-            column = pd.to_numeric(table["handle"], errors="coerce")
-            return [int(handle) for handle in column.fillna(0)]
-        return [row.handle for _, row in self._rows] if count == len(self._rows) else None
 
     def changed_attributes(self) -> dict[int, tuple[str, str]]:
         """Return what a person changed in the features table: handle → (category, state).
@@ -406,7 +312,7 @@ class BoxesView:
         "" stands for what did not change.
         """
         layer = self._filled
-        handles = None if layer is None else self._handles(layer)
+        handles = None if layer is None else handles_of(layer, self._rows)
         if layer is None or handles != [row.handle for _, row in self._rows]:
             return {}
         written = self._features()
@@ -445,7 +351,7 @@ class BoxesView:
 
     def refs_at(self, places: set[int]) -> list[Ref]:
         """Return the instances of some rows of the layer."""
-        handles = (None if self._filled is None else self._handles(self._filled)) or []
+        handles = (None if self._filled is None else handles_of(self._filled, self._rows)) or []
         known = {row.handle: (index, row.uuid) for index, row in self._rows}
         # a copy comes after the box that it was made from
         refs = [known.pop(handle, None) for handle in handles]
@@ -468,11 +374,6 @@ def _expect_drawn(layer: Shapes) -> None:
     others = {name: layer.feature_defaults[name].tolist() for name in layer.feature_defaults}
     ours = {name: [value] for name, value in _NO_ROW.items()}
     layer.feature_defaults = others | ours
-
-
-def _box(corners: NDArray[Any]) -> Box:
-    x1, y1, x2, y2 = corners_yx_to_boxes_xyxy(np.asarray(corners)[None, :, -2:])[0].tolist()
-    return x1, y1, x2, y2
 
 
 def _looks(rows: list[Row]) -> list[Any]:

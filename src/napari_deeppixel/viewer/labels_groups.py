@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
+from typing import TypeAlias
 
 import numpy as np
 from napari.layers import Labels
@@ -23,6 +24,9 @@ class LabelsMode(StrEnum):
     BY_INSTANCE = "one per instance"
 
 
+Group: TypeAlias = tuple[LabelsMode, int]
+
+
 class LabelsGroups:
     """The Labels layers of an image.
 
@@ -42,9 +46,7 @@ class LabelsGroups:
     mode
         How instances are spread; `redraw` of the owner follows it.
     views
-        By group name, which is that of the layer until somebody renames it.
-    is_frozen
-        While set, no layer is added.
+        By group: the mode and, unless there is one layer, the category id or the number.
     """
 
     def __init__(
@@ -56,8 +58,7 @@ class LabelsGroups:
     ) -> None:
         self._name, self._session, self._planes, self._insert = name, session, planes, insert
         self.mode = LabelsMode.ONE
-        self.views: dict[str, LabelsView] = {}
-        self.is_frozen = False
+        self.views: dict[Group, LabelsView] = {}
 
     def __iter__(self) -> Iterator[LabelsView]:
         return iter(list(self.views.values()))
@@ -69,7 +70,7 @@ class LabelsGroups:
 
     def drop(self, view: LabelsView) -> None:
         """Forget a view."""
-        self.views = {name: each for name, each in self.views.items() if each is not view}
+        self.views = {group: each for group, each in self.views.items() if each is not view}
 
     @property
     def num_visible(self) -> int:
@@ -78,54 +79,73 @@ class LabelsGroups:
         return sum(len(session.visible(index)) for index in session.plane_indices)
 
     @property
-    def _is_single(self) -> bool:
-        if self.mode is LabelsMode.ONE:
-            return True
+    def _kind(self) -> LabelsMode:
+        """The mode that can be: one layer where there is nothing to spread, or far too much."""
         count = self.num_visible
-        return count == 0 or (self.mode is LabelsMode.BY_INSTANCE and count > MAX_INSTANCE_LAYERS)
+        is_much = self.mode is LabelsMode.BY_INSTANCE and count > MAX_INSTANCE_LAYERS
+        return LabelsMode.ONE if count == 0 or is_much else self.mode
 
     def add_missing(self, instances: Iterable[Instance]) -> None:
         """Add the layers that some instances belong in, where they are missing."""
-        if self._is_single:
-            self._add(self._name, lambda _: True, None)
+        kind = self._kind
+        if kind is LabelsMode.ONE:
+            self._add((kind, 0))
             return
         for instance in instances:
-            self._add_for(instance)
+            is_by_category = kind is LabelsMode.BY_CATEGORY
+            self._add((kind, instance.category_id if is_by_category else instance.handle))
 
-    def _add_for(self, instance: Instance) -> None:
-        if self.mode is LabelsMode.BY_INSTANCE:
-            handle = instance.handle
-            self._add(f"{self._name}: {handle}", lambda i: i.handle == handle, None)
-            return
-        category_id = instance.category_id
-        name = self._session.categories.name_of(category_id)
-        self._add(f"{self._name}: {name}", lambda i: i.category_id == category_id, category_id)
-
-    def _add(
-        self, name: str, is_member: Callable[[Instance], bool], category_id: int | None
-    ) -> None:
-        if name in self.views or self.is_frozen or not self._planes.is_open:
+    def _add(self, group: Group) -> None:
+        if group in self.views or not self._planes.is_open:
             return
         data = np.zeros(self._planes.layer_shape(), label_dtype(self._session.next_handle - 1))
+        name = self._name_of(group)
         layer = Labels(data, name=name, opacity=0.5, **self._planes.placement())
+        kind, number = group
         view = LabelsView(
-            layer, self._session, self._planes, is_member, name=name, category_id=category_id
+            layer,
+            self._session,
+            self._planes,
+            _membership(group),
+            category_id=number if kind is LabelsMode.BY_CATEGORY else None,
         )
         view.fill()
-        self.views[name] = view
+        self.views[group] = view
         self._insert(view)
 
-    def add_like(self, view: LabelsView) -> None:
-        """Add a layer for what a view that was dropped showed."""
-        self._add(view.name, view.is_member, view.category_id)
+    def _name_of(self, group: Group) -> str:
+        kind, number = group
+        if kind is LabelsMode.ONE:
+            return self._name
+        is_by_category = kind is LabelsMode.BY_CATEGORY
+        name = self._session.categories.name_of(number) if is_by_category else number
+        return f"{self._name}: {name}"
+
+    def renew(self, view: LabelsView) -> None:
+        """Put a new layer, drawn from the session, in the place of a view's."""
+        group = next(group for group, each in self.views.items() if each is view)
+        self.drop(view)
+        self._add(group)
 
     def unused(self) -> list[LabelsView]:
         """Return the views that this mode does not need."""
-        session, is_single = self._session, self._is_single
+        session, now = self._session, self._kind
         sets = [session.visible(index) for index in session.plane_indices]
         return [
             view
-            for name, view in self.views.items()
-            if (name == self._name) != is_single
-            or not (is_single or any(view.is_member(i) for each in sets for i in each))
+            for (kind, _), view in self.views.items()
+            if kind is not now
+            or not (
+                kind is LabelsMode.ONE
+                or any(view.is_member(instance) for each in sets for instance in each)
+            )
         ]
+
+
+def _membership(group: Group) -> Callable[[Instance], bool]:
+    kind, number = group
+    if kind is LabelsMode.BY_CATEGORY:
+        return lambda instance: instance.category_id == number
+    if kind is LabelsMode.BY_INSTANCE:
+        return lambda instance: instance.handle == number
+    return lambda _: True

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import numpy as np
 from napari.components import ViewerModel
@@ -14,7 +15,8 @@ from napari_deeppixel.core.instance import Instance, InstanceSet
 from napari_deeppixel.edits.action import Change
 from napari_deeppixel.edits.diff import OverlapRule, Region
 from napari_deeppixel.edits.session import AnnotationSession, Applied, ReadOnlyError
-from napari_deeppixel.viewer.boxes_view import BoxEdits, BoxesView, box_settings
+from napari_deeppixel.viewer.box_edits import BoxEdits
+from napari_deeppixel.viewer.boxes_view import BoxesView, box_settings
 from napari_deeppixel.viewer.clicks import clicked_handle
 from napari_deeppixel.viewer.features import boxes_features
 from napari_deeppixel.viewer.labels_groups import (
@@ -22,9 +24,10 @@ from napari_deeppixel.viewer.labels_groups import (
     LabelsGroups,
     LabelsMode,
 )
-from napari_deeppixel.viewer.labels_view import LabelsView, is_written, stroke_regions
+from napari_deeppixel.viewer.labels_view import LabelsView
 from napari_deeppixel.viewer.plane_map import PlaneMap
 from napari_deeppixel.viewer.regions_view import RegionsView
+from napari_deeppixel.viewer.strokes import is_written, stroke_regions
 
 __all__ = [
     "MAX_INSTANCE_LAYERS",
@@ -240,43 +243,46 @@ class InstanceLayers:
 
     def _release(self, layer: Layer) -> None:
         """Stop following a layer, which is a person's own from now on."""
-        layer.metadata.pop(VIEW_KEY, None)
-        for key in self._KEYS:
-            layer.bind_key(key, None)
         view = self._groups.view_of(layer)
         if view is not None:
             self._groups.drop(view)
-            for event, slot in self._labels_slots(view.layer):
-                event.disconnect(slot)
-            view.layer.mouse_drag_callbacks.remove(self._on_press)
-        elif self._boxes is not None and layer == self._boxes:
+            self._let_go(view)
+            return
+        self._unbind(layer)
+        if self._boxes is not None and layer == self._boxes:
             for event, slot in self._boxes_slots(self._boxes):
                 event.disconnect(slot)
             self._boxes = None
         elif layer == self.regions.layer:
             self.regions.disconnect()
 
+    def _let_go(self, view: LabelsView) -> None:
+        self._unbind(view.layer)
+        for event, slot in self._labels_slots(view.layer):
+            event.disconnect(slot)
+        view.layer.mouse_drag_callbacks.remove(self._on_press)
+
+    def _unbind(self, layer: Layer) -> None:
+        layer.metadata.pop(VIEW_KEY, None)
+        for key in self._KEYS:
+            layer.bind_key(key, None)
+
     def _on_layer_removed(self, event: Any) -> None:
         """Take over what was done to a layer of ours that somebody deletes."""
         layer = event.value
         if layer not in self.layers:
             return
-        # the person wants it away: it comes back with the next change, not at once
-        self._groups.is_frozen = True
-        try:
-            view = self._groups.view_of(layer)
-            if view is not None:
-                for index in np.ndindex(*self.planes.lead_shape):
-                    for _ in self._settle_view(view, index):
-                        pass
-            elif layer == self.regions.layer:
-                self._take_regions()
-            else:
-                self.boxes.forget()
-                self.dirtied.emit()
-        finally:
-            self._groups.is_frozen = False
-            self._release(layer)
+        view = self._groups.view_of(layer)
+        if view is not None:
+            for index in np.ndindex(*self.planes.lead_shape):
+                for _ in self._settle_view(view, index):
+                    pass
+        elif layer == self.regions.layer:
+            self._take_regions()
+        else:
+            self.boxes.forget()
+            self.dirtied.emit()
+        self._release(layer)
 
     def set_aside(self) -> None:
         """Leave our layers to the person, under names that nothing else uses."""
@@ -424,13 +430,11 @@ class InstanceLayers:
             if len(changes) > _MAX_SINGLE_ROWS:
                 view.write_features()
                 continue
-            rows: dict[int, Instance | None] = {}
-            for change in changes:
-                after = change.after
-                if change.before is not None and change.before.handle:
-                    rows[change.before.handle] = None
-                if after is not None and view.is_member(after):
-                    rows[after.handle] = after
+            befores = (c.before for c in changes if c.before is not None and c.before.handle)
+            rows: dict[int, Instance | None] = dict.fromkeys(i.handle for i in befores)
+            # one that goes may leave its number to one that comes
+            afters = (c.after for c in changes if c.after is not None)
+            rows.update({i.handle: i for i in afters if view.is_member(i)})
             if rows:
                 view.write_rows(rows)
 
@@ -457,17 +461,25 @@ class InstanceLayers:
     def _take_stroke(self, view: LabelsView) -> None:
         announced, view.announced = view.announced, []
         current = self.planes.current()
+        # a brush that reaches through several planes is one step all the same
+        stroke = f"stroke {uuid4()}"
         for lead, region in announced:
             for data_index in _planes_in(lead):
                 index = self.planes.session_index(data_index)
                 painted = int(view.layer.selected_label)
                 is_new = view.shows(painted, index, region)
-                self._take(view, index, region, brings_back=False)
+                self._take(view, index, region, brings_back=False, joins=stroke)
                 if is_new and index == current:
                     self._go_on_with_new(view, index, painted)
 
     def _take(
-        self, view: LabelsView, index: PlaneIndex, region: Region, *, brings_back: bool
+        self,
+        view: LabelsView,
+        index: PlaneIndex,
+        region: Region,
+        *,
+        brings_back: bool,
+        joins: str = "",
     ) -> None:
         self._is_taking = True
         try:
@@ -477,6 +489,7 @@ class InstanceLayers:
                 brings_back=brings_back,
                 rule=self.overlap_rule,
                 category_id=view.category_id or self.drawn_category_id,
+                joins=joins,
             )
         except ReadOnlyError as error:
             # what was painted is taken off again
@@ -527,8 +540,8 @@ class InstanceLayers:
             f"{np.shape(layer.data)}: the layer is yours, and a new one shows the instances"
         )
         layer.name = f"{layer.name} (own data)"
-        self._release(layer)
-        self._groups.add_like(view)
+        self._groups.renew(view)
+        self._let_go(view)
 
     def _on_boxes_data(self, event: Any) -> None:
         action = getattr(event, "action", "")

@@ -581,7 +581,10 @@ class DetectTab(QWidget):
 
     def _on_view_settled(self) -> None:
         view = self.instance_layers
-        if view is None or self.run.is_running or self.run.steps.is_running:
+        if view is None or self.run.is_running:
+            return
+        if self.run.steps.is_running:
+            self._view_timer.start()
             return
         if view.num_hidden_boxes:
             self._after_drawing = self._say_how_many

@@ -35,7 +35,6 @@ from napari_deeppixel.widgets.review_panels import ReviewPanels, collapsible
 from napari_deeppixel.widgets.review_queue import ReviewQueue
 from napari_deeppixel.widgets.review_tools import READ_ONLY, InstanceRef, ReviewTools
 from napari_deeppixel.widgets.shortcuts import KeyBinder, Shortcuts, ShortcutTable
-from napari_deeppixel.widgets.worker import StepRunner
 
 # after the last event; napari's own undo and writes to `layer.data` are taken then
 _SETTLE_MS = 250
@@ -76,7 +75,8 @@ class ReviewTab(QWidget):
         self.commands = review_commands(self.tools, self)
         self.shortcuts = Shortcuts(self.commands)
         self.keys = KeyBinder(self.shortcuts)
-        self.steps = StepRunner(self)
+        # one for both tabs: two that draw at once would undo each other's work for ever
+        self.steps = detect.run.steps
         self._settle_timer = single_shot(self, _SETTLE_MS, self._settle)
         self._progress_timer = single_shot(self, _PROGRESS_MS, self._show_progress)
         self._color_timer = single_shot(self, _COLOR_MS, self._refresh_colors)
@@ -300,8 +300,7 @@ class ReviewTab(QWidget):
         view = self._view
         if view is None:
             return
-        run = self._detect.run
-        if run.is_running or run.steps.is_running or self.steps.is_running:
+        if self._detect.run.is_running or self.steps.is_running:
             self._settle_timer.start()
             return
         self._run_quietly(self.tools.take_box_edits)
