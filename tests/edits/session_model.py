@@ -174,6 +174,15 @@ class Model:
         new, held_back = [], 0
         for uuid, thing in predictions.items():
             is_known = any(iou(thing.mask, t.mask) >= 0.5 for t in kept.values())
+            # parts of what was united, the whole of what was split
+            shaped = [
+                t.mask
+                for t in kept.values()
+                if t.state in (InstanceState.EDITED, InstanceState.DRAWN)
+                and t.category == thing.category
+            ]
+            covered = np.logical_or.reduce([np.zeros_like(thing.mask), *shaped]) & thing.mask
+            is_known |= covered.sum() >= 0.5 * thing.mask.sum()
             if region_xyxy != WHOLE:
                 # a candidate below the score must not take the place of what is seen
                 known = [t for t in staying.values() if self.is_shown(t) or is_reviewed(t)]

@@ -138,3 +138,31 @@ def test_prediction_that_comes_again_never_overwrites_what_a_person_made_of_it()
     assert change.before is None
     assert change.uuid != reshaped.uuid
     assert replaced == Replaced(kept=1, held_back=0)
+
+
+def block(height: int, width: int, *, y: int, x: int) -> CroppedMask:
+    return CroppedMask(pixels=np.ones((height, width), np.bool_), y=y, x=x)
+
+
+def test_parts_of_what_a_person_united_are_held_back() -> None:
+    united = one(block(3, 6, y=0, x=0), state=InstanceState.EDITED)
+    # a third each: their IoU with the whole is 1/3
+    parts = found(*(block(3, 2, y=0, x=x) for x in (0, 2, 4)))
+    action, replaced = run(present(united), parts)
+    assert not action
+    assert replaced == Replaced(kept=1, held_back=3)
+
+
+def test_the_whole_of_what_a_person_split_is_held_back() -> None:
+    parts = [
+        one(block(3, 2, y=0, x=x), handle=x + 1, state=InstanceState.EDITED) for x in (0, 2, 4)
+    ]
+    action, replaced = run(present(*parts), found(block(3, 6, y=0, x=0)))
+    assert not action
+    assert replaced == Replaced(kept=3, held_back=1)
+
+
+def test_an_object_beside_a_drawn_one_that_touches_it_comes_in() -> None:
+    drawn = one(block(3, 4, y=0, x=0), state=InstanceState.DRAWN)
+    # one of its three columns lies under the drawn one
+    assert new_boxes(run(present(drawn), found(block(3, 3, y=0, x=3)))[0]) == [(3, 0, 6, 3)]

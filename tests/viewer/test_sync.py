@@ -135,6 +135,10 @@ def test_a_stroke_through_several_planes_makes_an_instance_in_each() -> None:
     assert scene.labels.selected_label == 1
     assert_in_step(scene.view)
     scene.settle()
+    # one stroke, one step
+    scene.view.undo()
+    assert [len(scene.session.visible((z,))) for z in range(4)] == [0, 2, 0, 0]
+    assert scene.session.history.undo_name == "run the model"
 
 
 def test_erasing_the_last_pixel_of_a_prediction_keeps_its_mask_and_undo_brings_it_back() -> None:

@@ -19,6 +19,9 @@ Region = tuple[int, int, int, int]
 _SAME_OBJECT_IOU = 0.5
 # of the smaller mask, where the edge of a view may have cut it
 _SAME_OBJECT_SHARE = 0.5
+# of a prediction: so much of it under shapes that a person made is what they united or split
+_COVERED_SHARE = 0.5
+_SHAPED_STATES = {InstanceState.EDITED, InstanceState.DRAWN}
 
 
 class Keep(StrEnum):
@@ -93,7 +96,11 @@ def rerun_action(
     kept, staying, gone = (present.select(w) for w in (is_kept, is_staying, ~is_staying))
     share = None if region_xyxy is None else _SAME_OBJECT_SHARE
     seen = staying.select([uuid not in hidden_uuids for uuid in staying.uuids])
-    fresh = [not _is_among(p, kept) and not _is_among(p, seen, share) for p in predictions]
+    shaped = kept.select([state in _SHAPED_STATES for state in kept.states])
+    fresh = [
+        not _is_among(p, kept) and not _is_among(p, seen, share) and not _is_covered(p, shaped)
+        for p in predictions
+    ]
     accepted = predictions.select(np.array(fresh, np.bool_))
     changes = _changes(index, gone, _as_new(accepted, present), hidden_uuids)
     reviewed = sum(state is not InstanceState.REJECTED for state in kept.states)
@@ -152,3 +159,22 @@ def _is_among(prediction: Instance, kept: InstanceSet, share: float | None = Non
     return any(
         mask.intersection(kept.masks[i]) >= share * min(mask.area, kept.masks[i].area) for i in near
     )
+
+
+def _is_covered(prediction: Instance, shaped: InstanceSet) -> bool:
+    """Whether most of a prediction lies under shapes of its category that a person made.
+
+    IoU alone does not see that: the parts of an object that was united, the whole of one that was
+    split.
+    """
+    mask = prediction.mask
+    covered = np.zeros(mask.pixels.shape, np.bool_)
+    for i in np.flatnonzero(boxes_touch_region(shaped.boxes_xyxy, prediction.box_xyxy)):
+        if shaped.category_ids[i] == prediction.category_id:
+            other = shaped.masks[i]
+            x1, y1 = max(mask.x, other.x), max(mask.y, other.y)
+            x2, y2 = np.minimum(mask.box_xyxy[2:], other.box_xyxy[2:])
+            covered[y1 - mask.y : y2 - mask.y, x1 - mask.x : x2 - mask.x] |= other.pixels[
+                y1 - other.y : y2 - other.y, x1 - other.x : x2 - other.x
+            ]
+    return np.count_nonzero(covered & mask.pixels) >= _COVERED_SHARE * mask.area

@@ -208,10 +208,10 @@ class InstanceLayers:
         ]
 
     def _insert(self, layer: Layer, place: int | None = None) -> None:
-        """Put a layer of ours into the viewer; where one was active already, that stays so."""
+        """Put a layer of ours into the viewer; what a person works on stays the active one."""
         layers = self._viewer.layers
         active, selection = layers.selection.active, list(layers.selection)
-        is_at_work = active is not None and active in self.layers
+        is_at_work = active in self.layers or (active is not None and isinstance(layer, Shapes))
         layers.insert(len(layers) if place is None else place, layer)
         if is_at_work:
             layers.selection.clear()

@@ -273,6 +273,7 @@ class ReviewTab(QWidget):
             self._on_rule()
             self._on_color()
         self.panels.by_hand.setVisible(view is None)
+        self.panels.planes.setVisible(view is not None and bool(view.planes.lead_shape))
         self._activate_keys()
         self._show_progress()
 

@@ -114,7 +114,11 @@ class ReviewPanels:
                 ("grow", "shrink", "hide-others"),
             )
         )
-        layout.addLayout(self._row("copy-next", "interpolate"))
+        self.planes = QWidget()
+        row = self._row("copy-next", "interpolate")
+        row.setContentsMargins(0, 0, 0, 0)
+        self.planes.setLayout(row)
+        layout.addWidget(self.planes)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Overlap", self.rule)

@@ -17,7 +17,9 @@ from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceState
 from napari_deeppixel.edits import planes_tools, region_tools, reshape_tools, tools
 from napari_deeppixel.edits.action import Action
+from napari_deeppixel.edits.diff import OverlapRule
 from napari_deeppixel.edits.session import AnnotationSession, ReadOnlyError
+from napari_deeppixel.engine.base import CANDIDATE_SCORE
 from napari_deeppixel.viewer.gestures import Drawn, Gestures
 from napari_deeppixel.viewer.layers import InstanceLayers
 from napari_deeppixel.widgets.job import DetectJob
@@ -570,12 +572,18 @@ class ReviewTools(QObject):
             self.select([(index, there.uuid)])
             self.said.emit("that one is there already, selected now: Ask again gives it a new mask")
             return
-        action = reshape_tools.suggested(session, index, found, rule=view.overlap_rule)
-        if self.do(action, joins=ask.joins):
+        is_doubtful = found.score < CANDIDATE_SCORE
+        # a guess must not take pixels from what is known
+        rule = OverlapRule.KEEP if is_doubtful else view.overlap_rule
+        action = reshape_tools.suggested(session, index, found, rule=rule)
+        if self.do(action, nothing="others have these pixels already", joins=ask.joins):
             self._select_new(action)
             name = session.categories.name_of(found.category_id)
             self.said.emit(
-                f"added as {name} ({found.score:.0%}): keys 1 to 9 change that. Not the right "
+                f"The model sees hardly an object there. Added as {name}, beside the others: undo "
+                "it, or correct it with the brush."
+                if is_doubtful
+                else f"added as {name} ({found.score:.0%}): keys 1 to 9 change that. Not the right "
                 "one? Undo, and drag a box round it."
             )
 
