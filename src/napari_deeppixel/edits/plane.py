@@ -58,6 +58,11 @@ class PlaneRecord:
         """Return the instances that are shown."""
         return self._at(self._is_shown[: len(self._instances)])
 
+    @property
+    def num_shown(self) -> int:
+        """How many are shown."""
+        return int(np.count_nonzero(self._is_shown))
+
     def is_shown(self, uuid: str) -> bool:
         """Whether an instance is there and shown."""
         place = self._places.get(uuid)

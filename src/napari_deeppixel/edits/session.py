@@ -154,6 +154,11 @@ class AnnotationSession:
         """Lead indices of the planes that hold instances, now or earlier."""
         return sorted(self._planes)
 
+    @property
+    def num_visible(self) -> int:
+        """Instances shown on all planes."""
+        return sum(record.num_shown for record in self._planes.values())
+
     def plane(self, index: PlaneIndex) -> InstanceSet:
         """Return all instances of a plane, hidden and rejected ones too.
 

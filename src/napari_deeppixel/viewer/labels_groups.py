@@ -75,8 +75,7 @@ class LabelsGroups:
     @property
     def num_visible(self) -> int:
         """Instances shown on all planes."""
-        session = self._session
-        return sum(len(session.visible(index)) for index in session.plane_indices)
+        return self._session.num_visible
 
     @property
     def _kind(self) -> LabelsMode:
