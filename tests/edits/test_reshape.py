@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.draw import polygon
 from tests.core.strategies import masks_in
 
 from napari_deeppixel.core.mask import CroppedMask
@@ -491,6 +492,30 @@ def test_outline_agrees_with_sides_of_a_convex_polygon(
     for (y1, x1), (y2, x2) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
         inside &= (y2 - y1) * (columns - x1) - (x2 - x1) * (rows - y1) <= 1e-9
     assert np.array_equal(picture(mask_from_outline(outline, HW)), inside)
+
+
+@given(
+    st.tuples(*[coordinates.map(lambda number: round(number, 3))] * 4),
+    st.integers(0, 3),
+    st.booleans(),
+    st.booleans(),
+)
+def test_upright_rectangle_has_the_pixels_of_any_polygon(
+    sides: tuple[float, ...], first: int, is_turned: bool, is_closed: bool
+) -> None:
+    y1, x1, y2, x2 = sides
+    outline = np.roll([(y1, x1), (y1, x2), (y2, x2), (y2, x1)], first, axis=0)
+    outline = outline[::-1] if is_turned else outline
+    outline = np.concatenate([outline, outline[:1]]) if is_closed else outline
+    expected = np.zeros(HW, np.bool_)
+    expected[polygon(*outline.T, shape=HW)] = True
+    assert np.array_equal(picture(mask_from_outline(outline, HW)), expected)
+
+
+def test_crossed_corners_are_no_rectangle() -> None:
+    mask = mask_from_outline([(0, 0), (0, 4), (3, 0), (3, 4)], HW)
+    assert mask is not None
+    assert mask.equals(drawn("#####", "..#..", "..#..", "#####"))
 
 
 # --- between planes

@@ -1,5 +1,6 @@
 """Moving the viewer to an instance."""
 
+import numpy as np
 import pytest
 from tests.viewer.scene import HW, Scene, found, rect
 
@@ -44,3 +45,46 @@ def test_channels_keep_their_slider() -> None:
     scene.viewer.dims.set_current_step(1, 2)
     assert show_instance(scene.viewer, scene.view, (1,), "a")
     assert tuple(scene.viewer.dims.current_step[:2]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        # an object of 4 x 5 px at zoom 2.5 on a canvas of 200 x 400: a view of 80 x 160
+        ((0, 0), (39.5, 79.5)),
+        ((196, 295), (159.5, 219.5)),
+        ((100, 0), (101.5, 79.5)),
+        ((100, 150), (101.5, 152)),
+    ],
+)
+def test_near_the_border_the_view_stays_inside_the_image(
+    place: tuple[int, int], expected: tuple[float, float]
+) -> None:
+    hw = (200, 300)
+    scene = Scene(hw, {(): found([rect(*place)], image_hw=hw)})
+    scene.viewer.canvas.size = (200, 400)
+    scene.viewer.scene.camera.zoom = 2.5
+    show_instance(scene.viewer, scene.view, (), "a")
+    assert scene.viewer.scene.camera.zoom == 2.5
+    assert scene.viewer.scene.camera.center[-2:] == pytest.approx(expected)
+
+
+def test_along_an_axis_shorter_than_the_view_the_object_is_in_the_middle() -> None:
+    hw = (60, 300)
+    scene = Scene(hw, {(): found([rect(0, 0)], image_hw=hw)})
+    scene.viewer.canvas.size = (200, 400)
+    scene.viewer.scene.camera.zoom = 2.5
+    show_instance(scene.viewer, scene.view, (), "a")
+    assert scene.viewer.scene.camera.center[-2:] == pytest.approx((1.5, 79.5))
+
+
+def test_in_a_scaled_and_turned_image_the_object_stays_in_view() -> None:
+    hw = (200, 300)
+    scene = Scene(
+        hw, {(): found([rect(0, 0)], image_hw=hw)}, scale=(0.5, 0.5), rotate=30, translate=(7, 9)
+    )
+    scene.viewer.canvas.size = (200, 400)
+    scene.viewer.scene.camera.zoom = 5
+    show_instance(scene.viewer, scene.view, (), "a")
+    away = np.array(scene.viewer.scene.camera.center[-2:]) - scene.labels.data_to_world((1.5, 2))
+    assert (np.abs(away) <= (20, 40)).all()

@@ -441,9 +441,85 @@ def test_new_and_deleted_instances_come_and_go_with_undo(
     )
     qtbot.waitUntil(lambda: names(table) == "acd")
     view.undo()
-    qtbot.waitUntil(lambda: sorted(names(table)) == list("abcd"))
-    assert sorted(cell(table, n, Column.HANDLE) for n in range(4)) == ["1", "2", "3", "4"]
+    qtbot.waitUntil(lambda: names(table) == "abcd")
+    assert [cell(table, n, Column.HANDLE) for n in range(4)] == ["1", "2", "3", "4"]
     assert count(table) == "4 of 4"
+
+
+def add(view: InstanceLayers, uuids: str) -> None:
+    template = view.session.get((), "a")
+    assert template is not None
+    for uuid in uuids:
+        drawn = replace(template, uuid=uuid, handle=view.session.next_handle)
+        view.session.apply(
+            Action(name="draw", changes=(Change(index=(), before=None, after=drawn),))
+        )
+
+
+def test_new_instance_selected_before_its_row_is_there_is_selected_then(
+    table: InstanceTable, view: InstanceLayers, qtbot: Any
+) -> None:
+    heard: list[Any] = []
+    table.selected.connect(heard.append)
+    add(view, "e")
+    table.select(refs("e"))
+    assert chosen(table) == ""
+    qtbot.waitUntil(lambda: names(table) == "abcde")
+    assert chosen(table) == "e"
+    assert [i.row() for i in rows_of(table).selectionModel().selectedRows()] == [4]
+    assert count(table) == "5 of 5 · 1 selected"
+    assert heard == []
+    add(view, "f")
+    rows_of(table).selectRow(0)
+    qtbot.waitUntil(lambda: names(table) == "abcdef")
+    assert chosen(table) == "a"
+
+
+def test_new_instance_that_is_selected_is_scrolled_to(table: InstanceTable, qtbot: Any) -> None:
+    view = view_of({(): copies(200)})
+    table.set_view(view)
+    before = view.session.get((), "u000")
+    assert before is not None
+    new = replace(before, uuid="new", handle=view.session.next_handle)
+    view.session.apply(Action(name="draw", changes=(Change(index=(), before=None, after=new),)))
+    table.select([((), "new")])
+    qtbot.waitUntil(lambda: len(table.shown_refs()) == 201)
+    rows = rows_of(table)
+    assert rows.rowAt(rows.viewport().height() - 1) == 200
+
+
+def test_selection_of_the_image_before_is_forgotten(
+    table: InstanceTable, view: InstanceLayers
+) -> None:
+    table.select(refs("b"))
+    table.set_view(None)
+    table.set_view(view)
+    assert chosen(table) == ""
+
+
+def test_rows_are_in_the_order_of_handles_after_undo_and_redo(
+    table: InstanceTable, qtbot: Any
+) -> None:
+    view = view_of({(): copies(40)})
+    table.set_view(view)
+    first = names(table)
+    gone = tuple(
+        Change(index=(), before=view.session.get((), f"u{n:03}"), after=None) for n in range(30)
+    )
+    view.session.apply(Action(name="delete", changes=gone))
+    qtbot.waitUntil(lambda: len(table.shown_refs()) == 10)
+    view.undo()
+    qtbot.waitUntil(lambda: len(table.shown_refs()) == 40)
+    assert names(table) == first
+    assert [cell(table, n, Column.HANDLE) for n in range(40)] == [str(n + 1) for n in range(40)]
+    sort(table, Column.CATEGORY)
+    assert names(table) == first
+
+
+def test_state_column_has_room_for_its_longest_word(table: InstanceTable) -> None:
+    rows = rows_of(table)
+    column = COLUMNS.index(Column.STATE)
+    assert rows.columnWidth(column) >= rows.sizeHintForColumn(column)
 
 
 def test_score_hides_and_brings_back_rows(

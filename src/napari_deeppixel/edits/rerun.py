@@ -177,4 +177,4 @@ def _is_covered(prediction: Instance, shaped: InstanceSet) -> bool:
             covered[y1 - mask.y : y2 - mask.y, x1 - mask.x : x2 - mask.x] |= other.pixels[
                 y1 - other.y : y2 - other.y, x1 - other.x : x2 - other.x
             ]
-    return np.count_nonzero(covered & mask.pixels) >= _COVERED_SHARE * mask.area
+    return int(np.count_nonzero(covered & mask.pixels)) >= _COVERED_SHARE * mask.area

@@ -4,7 +4,7 @@ from typing import Any
 
 from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit, SpinBox
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.edits.rerun import Keep
@@ -21,6 +21,8 @@ _NORMALIZATIONS = {
     "lowest to highest": "auto",
 }
 _NO_AXIS = "none"
+# that a combo box has room for at least
+_COMBO_LETTERS = 12
 
 
 class AdvancedSettings(QWidget):
@@ -276,7 +278,11 @@ class AdvancedSettings(QWidget):
 
 def _field(kind: Any, name: str, label: str, tooltip: str, **options: Any) -> Any:
     field = kind(name=name, label=label, tooltip=tooltip, **options)
-    named(field.native, f"detect.{name}", tooltip)
+    native = named(field.native, f"detect.{name}", tooltip)
+    if isinstance(native, QComboBox):
+        # its longest entry would else be the least width of the whole dock
+        native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        native.setMinimumContentsLength(_COMBO_LETTERS)
     return field
 
 

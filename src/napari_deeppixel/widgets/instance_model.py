@@ -22,10 +22,10 @@ HEADERS = {
     Column.CATEGORY: ("Category", "What it is.", 72),
     Column.SCORE: ("Score", "How sure the model is (0 to 1); none where a person drew.", 46),
     Column.AREA: ("Area px", "Pixels of the mask.", 60),
-    Column.STATE: ("State", "What a person has said about it.", 92),
+    Column.STATE: ("State", "What a person has said about it.", 112),
     Column.UNCERTAINTY: ("Uncertain", "How much it needs a look (0 to 1).", 68),
     Column.PLANE: ("Plane", "Where it lies in the image's other axes.", 52),
-    Column.SOURCE: ("Source", "The model or person it is from.", 140),
+    Column.SOURCE: ("Source", "The model or person it is from.", 80),
 }
 _NUMBERS = frozenset({Column.HANDLE, Column.SCORE, Column.AREA, Column.UNCERTAINTY})
 

@@ -130,7 +130,7 @@ class InstanceRows:
     def renew(self, refs: Iterable[InstanceRef]) -> NDArray[np.int64] | None:
         """Renew the rows of some instances; return which rows changed, None if rows came or went.
 
-        New rows go to the end.
+        New rows go to the end; `order` puts them where they belong.
         """
         session = self._session
         if session is None:
@@ -240,15 +240,17 @@ class InstanceRows:
             (N,).
         sort_by
             Columns and whether their largest value comes first; the first one counts most. Rows
-            that are the same in all of them stay in the order in which the instances came. Unknown
-            numbers come last either way.
+            that are the same in all of them are in the order of plane and handle, which undo and
+            redo do not change. Unknown numbers come last either way.
         """
         rows = np.flatnonzero(is_chosen)
-        if not sort_by:
-            return rows
         keys = [
             self._key(column, is_descending=is_descending)[rows]
-            for column, is_descending in sort_by
+            for column, is_descending in (
+                *sort_by,
+                (Column.PLANE, False),
+                (Column.HANDLE, False),
+            )
         ]
         return rows[np.lexsort(keys[::-1])]
 

@@ -57,7 +57,9 @@ class InstanceTable(QWidget):
         self._view: InstanceLayers | None = None
         self._links = Links()
         self.destroyed.connect(self._links.close)
-        self._touched: set[InstanceRef] = set()
+        self._touched: dict[InstanceRef, None] = {}
+        # what is to be selected, as soon as there are rows for it
+        self._wanted: list[InstanceRef] = []
         # places of the selected rows, sorted: Qt takes long to tell
         self._chosen: NDArray[np.int64] = np.zeros(0, np.int64)
         self._is_following = False
@@ -119,6 +121,8 @@ class InstanceTable(QWidget):
         self._renew_timer.stop()
         self._fill_timer.stop()
         self._touched.clear()
+        # what still waits for a row is of the image before
+        self._wanted = self.selected_refs()
         self._view = view
         axes = ""
         if view is not None:
@@ -161,7 +165,7 @@ class InstanceTable(QWidget):
     # -- following the session ----------------------------------------------------------------
 
     def _on_changed(self, applied: Applied) -> None:
-        self._touched.update((change.index, change.uuid) for change in applied.action.changes)
+        self._touched |= {(change.index, change.uuid): None for change in applied.action.changes}
         if self._touched:
             self._renew_timer.start()
 
@@ -188,17 +192,16 @@ class InstanceTable(QWidget):
             self._model.rows.fill()
 
     def _renew_touched(self) -> None:
-        touched, self._touched = self._touched, set()
+        touched, self._touched = self._touched, {}
         if len(touched) > _MAX_SINGLE_ROWS:
             self._fill()
             return
-        chosen = self.selected_refs()
         changed = self._model.rows.renew(touched)
         order = self._order()
         if changed is not None and np.array_equal(order, self._model.order):
             self._draw_rows(changed)
             return
-        with self._rows_replaced(chosen):
+        with self._rows_replaced():
             self._model.order = order
 
     def _draw_rows(self, rows: NDArray[np.int64]) -> None:
@@ -217,22 +220,26 @@ class InstanceTable(QWidget):
             self._model.order = order
 
     @contextmanager
-    def _rows_replaced(self, chosen: list[InstanceRef] | None = None) -> Iterator[None]:
-        """Let the rows be replaced, and put selection, current row and scroll place back."""
+    def _rows_replaced(self) -> Iterator[None]:
+        """Let the rows be replaced, and put selection, current row and scroll place back.
+
+        Where no selected instance had a row, the first that has one now is scrolled to.
+        """
         model, table = self._model, self._table
-        chosen = self.selected_refs() if chosen is None else chosen
         bar = table.verticalScrollBar()
         assert bar is not None  # a table view has one
-        scrolled = bar.value()
+        scrolled, had_rows = bar.value(), len(self._chosen) > 0
         model.beginResetModel()
         try:
             yield
         finally:
             model.order = self._order()
             model.endResetModel()
-        self._select_quietly(model.positions_of(chosen))
+        self._select_quietly(model.positions_of(self._wanted))
         # a current row out of sight was scrolled to
         bar.setValue(scrolled)
+        if not had_rows:
+            self._scroll_to_first()
         self._show_count()
 
     # -- sorting and filtering ----------------------------------------------------------------
@@ -276,15 +283,22 @@ class InstanceTable(QWidget):
         return self._model.refs_at(self._chosen)
 
     def select(self, refs: Iterable[InstanceRef]) -> None:
-        """Select instances and scroll to the first; nothing is emitted."""
-        positions = self._model.positions_of(refs)
+        """Select instances and scroll to the first; nothing is emitted.
+
+        One that has no row yet is selected when its row comes.
+        """
+        self._wanted = list(refs)
+        positions = self._model.positions_of(self._wanted)
         if np.array_equal(positions, self._chosen):
             return
         self._select_quietly(positions)
-        if len(positions):
-            first = self._model.index(int(positions[0]), 0)
-            self._table.scrollTo(first, QAbstractItemView.ScrollHint.EnsureVisible)
+        self._scroll_to_first()
         self._show_count()
+
+    def _scroll_to_first(self) -> None:
+        if len(self._chosen):
+            first = self._model.index(int(self._chosen[0]), 0)
+            self._table.scrollTo(first, QAbstractItemView.ScrollHint.EnsureVisible)
 
     def _select_quietly(self, positions: NDArray[np.int64]) -> None:
         model = self._model
@@ -302,8 +316,9 @@ class InstanceTable(QWidget):
         if self._is_following:
             return
         self._chosen = self._model.positions_in(self._selection().selection())
+        self._wanted = self.selected_refs()
         self._show_count()
-        self.selected.emit(self.selected_refs())
+        self.selected.emit(list(self._wanted))
 
     def _on_activated(self, index: QModelIndex) -> None:
         if index.isValid():
