@@ -18,11 +18,11 @@ from napari_deeppixel.widgets.instance_rows import COLUMNS, Column, InstanceRows
 _MAX_SORT_KEYS = 3
 # caption, tooltip, width in pixels
 HEADERS = {
-    Column.HANDLE: ("#", "Number in the Labels layer, and the colour there.", 52),
+    Column.HANDLE: ("#", "Number in the Labels layer, and the colour there.", 46),
     Column.CATEGORY: ("Category", "What it is.", 72),
-    Column.SCORE: ("Score", "How sure the model is (0 to 1); none where a person drew.", 46),
-    Column.AREA: ("Area px", "Pixels of the mask.", 60),
-    Column.STATE: ("State", "What a person has said about it.", 112),
+    Column.SCORE: ("Score", "How sure the model is (0 to 1); none where a person drew.", 44),
+    Column.AREA: ("Area px", "Pixels of the mask.", 58),
+    Column.STATE: ("State", "What a person has said about it.", 100),
     Column.UNCERTAINTY: ("Uncertain", "How much it needs a look (0 to 1).", 68),
     Column.PLANE: ("Plane", "Where it lies in the image's other axes.", 52),
     Column.SOURCE: ("Source", "The model or person it is from.", 80),

@@ -78,6 +78,11 @@ class InstanceTable(QWidget):
         self._table.show_model(self._model)
         for position, column in enumerate(COLUMNS):
             self._table.setColumnWidth(position, HEADERS[column][2])
+        header = self._table.horizontalHeader()
+        if header is not None:
+            # what a person looks for first is in sight in a narrow dock, too
+            header.moveSection(COLUMNS.index(Column.STATE), 1)
+            header.moveSection(header.visualIndex(COLUMNS.index(Column.CATEGORY)), 4)
         self._filter = named(QLineEdit(), "table.filter", _filter_help(""))
         self._filter.setPlaceholderText("score < 0.6 and area > 50")
         self._filter.setClearButtonEnabled(True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QKeySequence, QResizeEvent, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
@@ -43,6 +43,23 @@ _PROGRESS_MS = 100
 _COARSE_PX = 256
 # setting colours takes 10 to 25 ms
 _COLOR_MS = 300
+
+
+class _TallArea(QScrollArea):
+    """Scrolls up and down; as there is no bar below, it is as wide as what it holds."""
+
+    def minimumSizeHint(self) -> QSize:
+        """Return a size in which nothing is cut off at the side."""
+        content, bar = self.widget(), self.verticalScrollBar()
+        if content is None or bar is None:
+            return super().minimumSizeHint()
+        width = content.minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(width, super().minimumSizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Ask for more room where napari's style made the parts wider meanwhile."""
+        super().resizeEvent(event)
+        self.updateGeometry()
 
 
 class ReviewTab(QWidget):
@@ -109,7 +126,7 @@ class ReviewTab(QWidget):
         shortcuts = ShortcutTable(self.shortcuts)
         layout.addWidget(collapsible("Shortcuts", "review.shortcuts", shortcuts))
         layout.addStretch(1)
-        area = QScrollArea()
+        area = _TallArea()
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setWidgetResizable(True)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

@@ -128,7 +128,7 @@ def review_commands(tools: ReviewTools, walker: Walker) -> CommandSet:
         ("unite", "Unite", "Make the selected instances one.", tools.unite, "U", DRAW),
         (
             "delete-region",
-            "Delete in region",
+            "Delete area",
             "Trace round objects: all of them are deleted.",
             tools.draw_delete_region,
             "Shift-J",
@@ -137,7 +137,7 @@ def review_commands(tools: ReviewTools, walker: Walker) -> CommandSet:
         ("fill", "Fill holes", "Fill the holes of the selected masks.", tools.fill, "", SHAPE),
         (
             "specks",
-            "Remove specks",
+            "Drop specks",
             "Remove small separate parts of the selected masks.",
             tools.remove_specks,
             "",
