@@ -31,14 +31,16 @@ from tests.edits.scribble import (
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.edits.journal import open_journal
-from napari_deeppixel.edits.journal_files import JournalLockedError
+from napari_deeppixel.edits.journal_files import JournalFolder, JournalLockedError
 from napari_deeppixel.edits.journal_state import JournalPace, JournalPhase, JournalState
 from napari_deeppixel.edits.recovery import (
     RecoveryError,
     discard_recovery,
     find_recovery,
+    place_of,
     read_journal,
     recover,
+    retire,
 )
 from napari_deeppixel.edits.saved_session import SavedSession
 from napari_deeppixel.edits.session import AnnotationSession
@@ -158,6 +160,51 @@ def test_work_that_nobody_recovered_is_set_aside(desk: Desk) -> None:
     session, _ = read_journal(aside)
     assert everything(session) == everything(desk.session)
     assert find_recovery(desk.folder) is None
+
+
+def test_what_only_a_model_found_is_replaced(tmp_path: Path) -> None:
+    session = new_session()
+    run_model(session, np.random.default_rng(3))
+    for _ in range(3):
+        with open_journal(tmp_path, session, image=IMAGE, pace=QUICK) as journal:
+            assert journal.flush()
+    assert not list(tmp_path.glob("earlier-*"))
+    assert len(list(tmp_path.glob("snapshot-*"))) == 1
+
+
+def test_set_aside_work_is_found_where_it_lies_now_and_goes_with_its_folder(desk: Desk) -> None:
+    desk.work(draw)
+    desk.journal.close()
+    _, report = recover(desk.folder)
+    assert place_of(desk.folder, report, is_replaced=False) == desk.folder
+    with open_journal(desk.folder, new_session(), image=IMAGE) as journal:
+        assert journal.flush()
+        place = place_of(desk.folder, report, is_replaced=True)
+        assert place in desk.folder.glob("earlier-*")
+        discard_recovery(place)
+    assert not list(desk.folder.glob("earlier-*"))
+    assert place_of(desk.folder, report, is_replaced=True) is None
+
+
+def test_damaged_work_that_another_journal_has_stays_but_is_answered(desk: Desk) -> None:
+    desk.journal.close()
+    _, report = recover(desk.folder)
+    aside = JournalFolder(path=desk.folder).set_aside()
+    assert aside is not None
+    retire(aside, replace(report, damage="a line is missing"))
+    assert JournalFolder(path=aside).contents() == report.contents
+    assert JournalFolder(path=desk.folder).asides() == []
+    retire(aside, report)
+    assert not aside.exists()
+
+
+def test_session_goes_on_in_the_journal_that_it_left(desk: Desk) -> None:
+    desk.work(draw)
+    desk.journal.close()
+    report = desk.journal.report()
+    with open_journal(desk.folder, desk.session, image=IMAGE, recovered=report) as journal:
+        assert journal.flush()
+    assert not list(desk.folder.glob("earlier-*"))
 
 
 def test_work_that_somebody_did_after_the_recovery_is_set_aside(desk: Desk) -> None:
@@ -295,7 +342,7 @@ def test_damaged_snapshot_is_told(desk: Desk) -> None:
 
 
 def test_second_window_of_this_process_is_refused_until_the_first_closes(desk: Desk) -> None:
-    with pytest.raises(JournalLockedError, match=r"another window of this napari on .* since"):
+    with pytest.raises(JournalLockedError, match=r"in this napari since \d\d:\d\d \(20"):
         open_journal(desk.folder, new_session(), image=IMAGE)
     desk.work(draw)
     desk.journal.close()

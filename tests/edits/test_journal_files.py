@@ -1,5 +1,7 @@
 """Where a journal lies."""
 
+import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,14 @@ import pytest
 from napari_deeppixel.core.image import ImageArray, as_image_array
 from napari_deeppixel.edits.journal_files import (
     ROOT_VARIABLE,
+    FolderLock,
     JournalFolder,
+    JournalLockedError,
     LogFile,
     image_key,
     journal_folder,
     journal_root,
+    write_json,
 )
 
 
@@ -121,3 +126,39 @@ def test_two_sets_of_files_can_be_set_aside_in_one_second(tmp_path: Path) -> Non
         places.append(folder.set_aside())
     assert [(place / "log-1.jsonl").read_bytes() for place in places if place] == [b"one", b"two"]
     assert folder.contents() == {}
+
+
+def test_what_was_set_aside_comes_newest_first_without_what_was_answered(tmp_path: Path) -> None:
+    stamp = "earlier-20260102-030405"
+    for name in (stamp, f"{stamp}-2", f"{stamp}-10", "earlier-20251231-235959"):
+        (tmp_path / name).mkdir()
+    folder = JournalFolder(path=tmp_path)
+    names = [f"{stamp}-10", f"{stamp}-2", stamp, "earlier-20251231-235959"]
+    assert [each.path.name for each in folder.asides()] == names
+    folder.asides()[1].mark_answered()
+    assert [each.path.name for each in folder.asides()] == [names[0], *names[2:]]
+
+
+@pytest.mark.parametrize(
+    ("owner", "place"),
+    [
+        ({"host": "here", "process": 1}, "another window since"),
+        ({"host": "there", "process": os.getpid()}, "another window on there since"),
+        ({"host": "here", "process": os.getpid()}, "this napari since"),
+    ],
+)
+def test_lock_says_who_edits_to_the_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: dict[str, Any], place: str
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+    when = datetime(2026, 11, 23, 9, 32, 59).astimezone()
+    holder = FolderLock(tmp_path)
+    holder.acquire()
+    write_json(tmp_path / "owner.json", owner | {"since": when.isoformat(sep=" ")})
+    with pytest.raises(JournalLockedError) as caught:
+        FolderLock(tmp_path).acquire()
+    holder.release()
+    assert str(caught.value) == (
+        f"this image is being edited in {place} 09:32 (2026-11-23): close it there, or press "
+        "Edit here"
+    )

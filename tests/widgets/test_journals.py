@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from qtpy.QtWidgets import QMessageBox
 from tests.edits.compare import assert_same_snapshot
 from tests.widgets.review_window import ReviewWindow, squares, use_engine
 
+from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.edits.recovery import RecoverySummary, find_recovery
 from napari_deeppixel.edits.session import SessionSnapshot
+from napari_deeppixel.widgets.earlier_work import Looked, look
 
 QUESTION = "napari_deeppixel.widgets.journal_bar.QMessageBox.question"
 
@@ -200,6 +204,156 @@ def test_earlier_work_joins_what_was_begun_meanwhile_as_one_step(qtbot: Any, dis
     assert window.session.regions(()) == ()
 
 
+def ignored(qtbot: Any, disk: Disk) -> tuple[SessionSnapshot, ReviewWindow]:
+    """Run before the look has found a person's work, and work on; return that work and window."""
+    before = edited(qtbot, disk)
+    window = opened(qtbot)
+    work = window.journals._works[window.viewer.layers["im"]]
+    looked, work.looked = work.looked, None
+    window.run()
+    work.looked = looked
+    window.journals._on_poll()
+    window.wait(lambda: shown(window) == ["bring_back", "discard"])
+    return before, window
+
+
+def asides(disk: Disk) -> list[Path]:
+    return list(disk.root.glob("*/earlier-*"))
+
+
+def test_a_run_waits_for_the_look_but_not_for_long(
+    qtbot: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(qtbot, disk)
+    go_on = threading.Event()
+
+    def slow(image: ImageArray) -> Looked:
+        go_on.wait(20)
+        return look(image)
+
+    monkeypatch.setattr("napari_deeppixel.widgets.journals.look", slow)
+    window = ReviewWindow(qtbot)
+    image = window.viewer.add_image(squares(), name="im")
+    window.find("detect.run").click()
+    assert not window.detect.run.is_running
+    assert "Looking for earlier work on 'im'" in window.find("detect.status").text()
+    window.journals._works[image].look_began -= 5
+    assert window.journals.refusal(image) == ""
+    go_on.set()
+    window.wait(lambda: "Bring back or Discard" in window.journals.refusal(image))
+
+
+def test_a_run_right_after_the_image_came_finds_the_earlier_work(qtbot: Any, disk: Disk) -> None:
+    edited(qtbot, disk)
+    window = ReviewWindow(qtbot)
+    window.viewer.add_image(squares(), name="im")
+    window.find("detect.run").click()
+    assert not window.detect.run.is_running
+    assert "Bring back or Discard" in window.find("detect.status").text()
+
+
+def test_a_look_that_fails_holds_no_run_up_and_is_told(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: ImageArray) -> Looked:
+        raise RuntimeError("the pixels went")
+
+    monkeypatch.setattr("napari_deeppixel.widgets.journals.look", broken)
+    window = ReviewWindow(qtbot)
+    image = window.viewer.add_image(squares(), name="im")
+    window.wait(lambda: "not kept in a journal: the pixels went" in notice(window))
+    assert window.journals.refusal(image) == ""
+
+
+def test_work_that_was_not_answered_is_offered_at_the_next_start_until_it_is_back(
+    qtbot: Any, disk: Disk
+) -> None:
+    before, window = ignored(qtbot, disk)
+    disk.crash(window)
+    assert len(asides(disk)) == 1
+    again = opened(qtbot)
+    assert "4 instances (2 unreviewed, 1 accepted, 1 drawn)" in notice(again)
+    again.find("detect.run").click()
+    assert "Bring back or Discard" in again.find("detect.status").text()
+    again.find("journal.bring_back").click()
+    again.settle()
+    assert_same_snapshot(again.session.snapshot(), before)
+    assert not again.review.bar.isVisible()
+    assert asides(disk) == []
+    disk.crash(again)
+    last = opened(qtbot)
+    last.find("journal.bring_back").click()
+    assert not last.review.bar.isVisible()
+
+
+def test_discarding_beside_an_open_session_deletes_what_was_offered(
+    qtbot: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, window = ignored(qtbot, disk)
+    discard = QMessageBox.StandardButton.Discard
+    monkeypatch.setattr(QUESTION, lambda *_: discard)
+    window.find("journal.discard").click()
+    assert not window.review.bar.isVisible()
+    assert asides(disk) == []
+    disk.crash(window)
+    assert "3 instances (3 unreviewed)" in notice(opened(qtbot))
+
+
+def test_bringing_back_beside_an_open_session_leaves_nothing_to_ask_about(
+    qtbot: Any, disk: Disk
+) -> None:
+    _, window = ignored(qtbot, disk)
+    window.find("journal.bring_back").click()
+    window.settle()
+    assert asides(disk) == []
+
+
+def test_work_that_cannot_be_deleted_is_told(
+    qtbot: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(qtbot, disk)
+    window = opened(qtbot)
+    discard = QMessageBox.StandardButton.Discard
+    monkeypatch.setattr(QUESTION, lambda *_: discard)
+    (snapshot,) = disk.root.glob("*/snapshot-*")
+    os.utime(snapshot, (4e9, 4e9))  # somebody wrote to it meanwhile
+    window.find("journal.discard").click()
+    assert "could not be deleted" in notice(window)
+    assert snapshot.exists()
+
+
+def test_an_image_that_comes_back_goes_on_in_its_own_journal(qtbot: Any, disk: Disk) -> None:
+    window = opened(qtbot)
+    window.run()
+    window.tools.select([window.ref("a")])
+    window.key("G")
+    image = window.view.image
+    window.viewer.layers.remove(image)
+    window.viewer.layers.append(image)
+    window.journals._on_poll()
+    work = window.journals._works[image]
+    if work.journal is not None:
+        assert work.journal.flush()
+    assert asides(disk) == []
+
+
+def test_a_folder_that_cannot_be_read_hides_no_other(
+    qtbot: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(qtbot, disk)
+    (main,) = disk.root.iterdir()
+    shutil.copytree(main, main.with_name(f"{main.name}-12345678"))
+    real = find_recovery
+
+    def broken(folder: Path) -> RecoverySummary | None:
+        if folder.name.endswith("-12345678"):
+            raise PermissionError("not yours")
+        return real(folder)
+
+    monkeypatch.setattr("napari_deeppixel.widgets.earlier_work.find_recovery", broken)
+    assert "4 instances" in notice(opened(qtbot))
+
+
 # -- two windows ----------------------------------------------------------------------------------
 
 
@@ -207,11 +361,11 @@ def test_the_second_window_is_told_and_may_edit_only_when_asked_to(qtbot: Any) -
     first = opened(qtbot)
     first.run()
     second = opened(qtbot)
-    assert "another window" in notice(second)
+    assert "being edited in this napari since" in notice(second)
     assert shown(second) == ["edit_here"]
     second.find("detect.run").click()
     assert not second.detect.run.is_running
-    assert "another window" in second.find("detect.status").text()
+    assert "being edited" in second.find("detect.status").text()
     second.find("review.by_hand").click()
     assert second.review.view is None
 
@@ -227,6 +381,15 @@ def test_the_second_window_is_told_and_may_edit_only_when_asked_to(qtbot: Any) -
         for window in (first, second)
     }
     assert len(folders) == 2
+
+
+def test_a_second_layer_with_the_same_pixels_names_the_first(qtbot: Any) -> None:
+    window = opened(qtbot)
+    window.run()
+    window.add(squares(), "copy")
+    window.find("detect.image").setCurrentText("copy")
+    image = window.viewer.layers["copy"]
+    assert "as the layer 'im' in this window" in window.journals.refusal(image)
 
 
 def test_what_the_second_window_wrote_is_offered_as_well(qtbot: Any, disk: Disk) -> None:
@@ -314,7 +477,7 @@ def test_an_image_that_leaves_closes_its_journal(qtbot: Any) -> None:
     window.viewer.layers.remove(image)
     assert window.journals.state(image) is None
     other = opened(qtbot)
-    assert "another window" not in notice(other)
+    assert "being edited" not in notice(other)
 
 
 def test_other_pixels_have_a_journal_of_their_own(qtbot: Any, disk: Disk) -> None:

@@ -158,6 +158,19 @@ class Journal:
             self._put_base()
         return self._writer.stop(timeout_s)
 
+    def report(self) -> RecoveryReport:
+        """Return what `recover` would say of a closed journal, but for steps and damage.
+
+        With it, the same session may go on in the same folder: see `open_journal`.
+        """
+        files = JournalFolder(path=self.folder)
+        return RecoveryReport(
+            steps=0,
+            last_written=files.last_written,
+            is_saved_elsewhere=self._is_saved_elsewhere,
+            contents=files.contents(),
+        )
+
     def discard(self, timeout_s: float = 5.0) -> None:
         """Close the journal and delete what it wrote: only on the person's word."""
         if self._is_open:
@@ -193,7 +206,8 @@ def open_journal(
         What it belongs to; only name, source and shape are taken.
     recovered
         The report of `recover` that the session came with. Without it, a journal that is in the
-        folder and was not saved as annotations is set aside as ``earlier-…``, never overwritten.
+        folder is set aside as ``earlier-…`` if it holds what a person did and did not save as
+        annotations, else replaced.
     pace
         How often to do what.
 

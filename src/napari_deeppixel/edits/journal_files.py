@@ -35,6 +35,10 @@ _BLOCK = 64  # pixels along the edge of a block, in planes with more than that
 _GENERATION = re.compile(r"(snapshot|log)-(\d+)\.jsonl(\.gz)?")
 
 
+_ASIDE = "earlier-"
+_ANSWERED = "answered"
+
+
 class JournalLockedError(DeepPixelError):
     """Another window edits the same image."""
 
@@ -137,13 +141,21 @@ class FolderLock:
 
     def _who_has_it(self) -> str:
         owner = read_json(self._folder / "owner.json")
-        process, host = owner.get("process", "unknown"), owner.get("host", "this computer")
-        window = "another window of this napari" if process == os.getpid() else f"process {process}"
-        since = f" since {owner['since']}" if "since" in owner else ""
-        return (
-            f"this image is being edited in {window} on {host}{since}: close it there first, or "
-            "look at it here without editing"
-        )
+        here = socket.gethostname()
+        host = owner.get("host", here)
+        place = "another window" if host == here else f"another window on {host}"
+        if host == here and owner.get("process") == os.getpid():
+            place = "this napari"
+        since = _to_the_minute(str(owner.get("since", "")))
+        return f"this image is being edited in {place}{since}: close it there, or press Edit here"
+
+
+def _to_the_minute(when: str) -> str:
+    try:
+        local = datetime.fromisoformat(when).astimezone()
+    except ValueError:
+        return ""
+    return f" since {local:%H:%M} ({local:%Y-%m-%d})"
 
 
 class LogFile:
@@ -251,6 +263,41 @@ class JournalFolder:
                     sizes[path.name] = path.stat().st_size
         return sizes
 
+    @property
+    def last_written(self) -> datetime:
+        """When a snapshot or a log was last written to, in local time; 1970 if there is none."""
+        times = [0.0]
+        for name in self.contents():
+            with contextlib.suppress(FileNotFoundError):
+                times.append((self.path / name).stat().st_mtime)
+        return datetime.fromtimestamp(max(times)).astimezone()
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether `set_aside` made it."""
+        return self.path.name.startswith(_ASIDE)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a person has decided about it; see `mark_answered`."""
+        return (self.path / _ANSWERED).exists()
+
+    def mark_answered(self) -> None:
+        """Note that a person has decided about it, so that nobody asks again.
+
+        Raises
+        ------
+        OSError
+            If it cannot be noted.
+        """
+        (self.path / _ANSWERED).touch()
+
+    def asides(self) -> "list[JournalFolder]":
+        """Return what was set aside and nobody has decided about, newest first."""
+        paths = sorted(self.path.glob(f"{_ASIDE}*"), key=_aside_order, reverse=True)
+        folders = [JournalFolder(path=path) for path in paths]
+        return [folder for folder in folders if not folder.is_answered]
+
     def _files(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.is_dir() else []
 
@@ -279,7 +326,7 @@ class JournalFolder:
         names = self.contents()
         if not names:
             return None
-        stem = f"earlier-{datetime.now():%Y%m%d-%H%M%S}"
+        stem = f"{_ASIDE}{datetime.now():%Y%m%d-%H%M%S}"
         aside = self.path / stem
         for attempt in range(2, 1000):
             if not aside.exists():
@@ -291,6 +338,12 @@ class JournalFolder:
             (self.path / name).replace(aside / name)
         sync_folder(self.path)
         return aside
+
+
+def _aside_order(path: Path) -> tuple[str, int]:
+    """Return date and time, and which of that second it is."""
+    _, date, time, *attempt = [*path.name.split("-"), "", ""][:4]
+    return f"{date}-{time}", int(attempt[0]) if attempt[0].isdigit() else 1
 
 
 def now_text() -> str:

@@ -1,6 +1,7 @@
 """What a journal can bring back after a crash."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -54,6 +55,12 @@ class RecoverySummary:
     last_written: datetime
     damage: str
 
+    @property
+    def is_by_person(self) -> bool:
+        """Whether a person did anything of it, so that a run does not give the same again."""
+        open_count = self.counts.get(InstanceState.UNREVIEWED, 0)
+        return sum(self.counts.values()) > open_count or bool(self.complete_planes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecoveryReport:
@@ -99,7 +106,7 @@ def find_recovery(folder: Path) -> RecoverySummary | None:
     if not JournalFolder(path=folder).generations("snapshot"):
         return None
     with _locked(folder):
-        return summarise(folder)
+        return _summary(folder)
 
 
 def recover(folder: Path) -> tuple[AnnotationSession, RecoveryReport]:
@@ -133,6 +140,8 @@ def discard_recovery(folder: Path) -> None:
     if journal.contents():
         with _locked(folder):
             journal.remove_before(journal.newest + 1)
+    if journal.is_aside:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -148,7 +157,61 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def summarise(folder: Path) -> RecoverySummary | None:
-    """Return the same as `find_recovery`, for one who has the folder's lock."""
+    """Return what must not be lost when another journal takes the place, for one with the lock.
+
+    None if a person did nothing in it: a run gives the same again, so that it need not be kept.
+    What is damaged may hold more than can be read, and stays.
+
+    Raises
+    ------
+    RecoveryError
+        If nothing of it can be read.
+    """
+    summary = _summary(folder)
+    is_missed = summary is not None and (summary.is_by_person or bool(summary.damage))
+    return summary if is_missed else None
+
+
+def place_of(folder: Path, report: RecoveryReport, *, is_replaced: bool) -> Path | None:
+    """Return where the journal lies now that was read; None if it is gone or has changed.
+
+    Parameters
+    ----------
+    folder
+        Where it was read; what `JournalFolder.set_aside` made of it is looked for there, too.
+    report
+        How it was read.
+    is_replaced
+        Whether another journal has the folder now.
+    """
+    journal = JournalFolder(path=folder)
+    places = [*([] if is_replaced else [journal]), *journal.asides()]
+    for each in places:
+        # size and time of writing stay as files are moved
+        is_same_time = each.last_written == report.last_written
+        if is_same_time and each.contents() == report.contents:
+            return each.path
+    return None
+
+
+def retire(folder: Path, report: RecoveryReport) -> None:
+    """Offer a journal no longer, as another has what it held; what is damaged stays, marked.
+
+    Raises
+    ------
+    JournalLockedError
+        If another window edits the image now.
+    OSError
+        If a file cannot be removed.
+    """
+    journal = JournalFolder(path=folder)
+    if report.damage and journal.is_aside:
+        journal.mark_answered()
+    else:
+        discard_recovery(folder)
+
+
+def _summary(folder: Path) -> RecoverySummary | None:
     session, report = read_journal(folder)
     counts = session.count_states()
     complete_planes = len(session.region_planes)
@@ -200,11 +263,9 @@ def _read(journal: JournalFolder) -> tuple[AnnotationSession, RecoveryReport]:
         if isinstance(record, StepTaken | SavedElsewhere):
             steps += isinstance(record, StepTaken)
             is_saved = isinstance(record, SavedElsewhere)
-    files = [journal.snapshot(generation), *paths]
-    written = max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
     return session, RecoveryReport(
         steps=steps,
-        last_written=datetime.fromtimestamp(written).astimezone(),
+        last_written=journal.last_written,
         is_saved_elsewhere=is_saved and not reading.damage,
         is_torn=reading.is_torn,
         damage=reading.damage,

@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import queue
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,76 +15,34 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.image import ImageArray
-from napari_deeppixel.core.instance import InstanceState
-from napari_deeppixel.edits.action import Action, RegionsChange
 from napari_deeppixel.edits.journal import Journal, open_journal
-from napari_deeppixel.edits.journal_files import JournalLockedError, journal_folder
+from napari_deeppixel.edits.journal_files import JournalLockedError
 from napari_deeppixel.edits.journal_state import JournalState
 from napari_deeppixel.edits.recovery import (
     RecoveryReport,
     discard_recovery,
-    find_recovery,
-    recover,
+    place_of,
+    retire,
 )
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer.layers import InstanceLayers, instance_layers_of
+from napari_deeppixel.widgets.earlier_work import (
+    EarlierWork,
+    Looked,
+    add_work,
+    holds_all_of,
+    look,
+)
 from napari_deeppixel.widgets.worker import BackgroundTask
 
 # what is known about an image hangs on its layer, as its instances do: it survives the dock
 WORK_KEY = "napari_deeppixel_journal"
 _POLL_MS = 250
 _FLUSH_S = 1.0
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EarlierWork:
-    """What the journal of an image holds.
-
-    Attributes
-    ----------
-    folder
-        Where it lies.
-    session
-        As it was.
-    report
-        How the journal was read.
-    image_name
-        Of the image then.
-    """
-
-    folder: Path
-    session: AnnotationSession
-    report: RecoveryReport
-    image_name: str
-
-    @property
-    def is_by_person(self) -> bool:
-        """Whether a person did anything, so that a run does not give the same again."""
-        counts = self.session.count_states()
-        open_count = counts[InstanceState.UNREVIEWED]
-        return sum(counts.values()) > open_count or bool(self.session.region_planes)
-
-    def summary(self) -> str:
-        """Return what would come back, for people."""
-        counts = {s: n for s, n in self.session.count_states().items() if n}
-        total = sum(counts.values())
-        parts = ", ".join(f"{n:,} {state.value}" for state, n in counts.items())
-        when = self.report.last_written.strftime("%Y-%m-%d %H:%M")
-        damage = f" {self.report.damage}" if self.report.damage else ""
-        return (
-            f"Earlier work on this image, last changed {when}: {total:,} instances "
-            f"({parts}).{damage}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Looked:
-    """What a look into an image's folder gave; what was found there is offered one by one."""
-
-    folder: Path
-    earlier: tuple[EarlierWork, ...] = ()
-    problem: str = ""
-    is_locked: bool = False
+# of a run's wait for the look: pixels on a slow disk must not hold it up for longer
+_LOOK_S = 5.0
+# mostly the look is done within that, and nobody has to press a second time
+_GRACE_S = 0.3
 
 
 class _ImageWork:
@@ -90,11 +50,14 @@ class _ImageWork:
 
     def __init__(self, layer: Image, image: ImageArray, home: "_Works") -> None:
         self.layer, self.image, self.home = layer, image, home
-        self.looked: _Looked | None = None
+        self.looked: Looked | None = None
         self.journal: Journal | None = None
         self.session: AnnotationSession | None = None
         # the person wants to edit here, whoever else does
         self.is_forced = False
+        self.look_began, self.look_failure = time.monotonic(), ""
+        # what this window wrote before the layer left or a run renewed its session
+        self.own: tuple[AnnotationSession, RecoveryReport] | None = None
 
     def is_of(self, layer: Image, image: ImageArray) -> bool:
         """Whether this is about that layer, with the axes and the shape that it has now."""
@@ -105,7 +68,16 @@ class _ImageWork:
     def close(self, timeout_s: float = 5.0) -> None:
         if self.journal is not None:
             self.journal.close(timeout_s)
+            if self.session is not None:
+                with contextlib.suppress(OSError):
+                    self.own = self.session, self.journal.report()
             self.journal = None
+
+    def own_report(self, session: AnnotationSession) -> RecoveryReport | None:
+        """Return what `close` left, if a session holds all of it; else it must be kept."""
+        if self.own is None or not (self.own[0] is session or holds_all_of(session, self.own[0])):
+            return None
+        return self.own[1]
 
 
 _Works = dict[Image, _ImageWork]
@@ -128,7 +100,10 @@ class Journals(QObject):
         self._waiting: list[Image] = []
         self._task = BackgroundTask(self)
         self._task.yielded.connect(self._on_looked)
-        self._task.finished.connect(self._look_at_next)
+        self._task.failed.connect(self._on_look_failed)
+        self._task.finished.connect(self._on_look_finished)
+        self._looking: Image | None = None
+        self._found: queue.SimpleQueue[Looked] = queue.SimpleQueue()
         self._shown: object = None
         self._timer = QTimer(self)
         self._timer.setInterval(_POLL_MS)
@@ -154,7 +129,9 @@ class Journals(QObject):
     def problem(self, image: Image) -> str:
         """Return why the journal of an image could not be read or opened; empty if it could."""
         work = self._works.get(image)
-        return "" if work is None or work.looked is None else work.looked.problem
+        if work is None or work.looked is None:
+            return "" if work is None else work.look_failure
+        return work.looked.problem
 
     def is_locked(self, image: Image) -> bool:
         """Whether another window edits the image."""
@@ -163,12 +140,24 @@ class Journals(QObject):
 
     def refusal(self, image: Image) -> str:
         """Return why the instances of an image may not be changed now; empty if they may."""
+        if self._is_looking(image) and image is self._looking:
+            with contextlib.suppress(queue.Empty):
+                self._on_looked((image, self._found.get(timeout=_GRACE_S)))
         if self.is_locked(image):
             return self.problem(image)
+        if self._is_looking(image):
+            return f"Looking for earlier work on {image.name!r}: try again in a moment."
         earlier = self.earlier(image)
         if earlier is None or not earlier.is_by_person or self._session_of(image) is not None:
             return ""
         return "There is earlier work on this image: choose Bring back or Discard first."
+
+    def _is_looking(self, image: Image) -> bool:
+        work = self._works.get(image)
+        if work is None or work.looked is not None:
+            return False
+        is_under_way = image in self._waiting or image is self._looking
+        return is_under_way and time.monotonic() < work.look_began + _LOOK_S
 
     def _session_of(self, image: Image) -> AnnotationSession | None:
         view = instance_layers_of(image)
@@ -212,20 +201,42 @@ class Journals(QObject):
             layer = self._waiting.pop(0)
             work = self._works.get(layer)
             if work is not None:
-                image = work.image
-                self._task.start(lambda _c, _r, layer=layer, image=image: _look(layer, image))  # type: ignore[misc]
+                self._looking, self._found = layer, queue.SimpleQueue()
+                self._task.start(functools.partial(_look, layer, work.image, self._found))
 
-    def _on_looked(self, result: tuple[Image, _Looked]) -> None:
+    def _on_look_failed(self, error: Exception) -> None:
+        work = None if self._looking is None else self._works.get(self._looking)
+        if work is not None:
+            work.look_failure = f"What is done on this image is not kept in a journal: {error}"
+            self.changed.emit()
+
+    def _on_look_finished(self) -> None:
+        self._looking = None
+        self._look_at_next()
+
+    def _on_looked(self, result: tuple[Image, Looked]) -> None:
         layer, looked = result
         work = self._works.get(layer)
-        if work is None:
+        # one who asked meanwhile may have it already
+        if work is None or work.looked is not None:
             return
         if looked.is_locked and work.is_forced:
             own = looked.folder.with_name(f"{looked.folder.name}-{uuid4().hex[:8]}")
-            looked = _Looked(folder=own)
-        work.looked = looked
+            looked = Looked(folder=own)
+        work.looked = replace(looked, problem=self._who_edits(work, looked) or looked.problem)
         self._attach(work)
         self.changed.emit()
+
+    def _who_edits(self, work: _ImageWork, looked: Looked) -> str:
+        """Return which layer of this window has the journal; empty if none has."""
+        for other in self._works.values():
+            is_same = other.journal is not None and other.journal.folder == looked.folder
+            if looked.is_locked and is_same and other is not work:
+                return (
+                    f"this image is being edited as the layer {other.layer.name!r} in this window: "
+                    "go on there, or press Edit here"
+                )
+        return ""
 
     def _attach(self, work: _ImageWork) -> None:
         """Open the journal of an image that has a session now."""
@@ -236,10 +247,7 @@ class Journals(QObject):
         work.session = session
         session.is_read_only = work.looked.is_locked
         if not work.looked.is_locked:
-            # what a run gave before is not worth a question once there is a new one
-            worth = tuple(each for each in work.looked.earlier if each.is_by_person)
-            work.looked = replace(work.looked, earlier=worth)
-            self._open(work, session)
+            self._open(work, session, work.own_report(session))
 
     def _open(
         self,
@@ -249,10 +257,14 @@ class Journals(QObject):
     ) -> None:
         assert work.looked is not None  # both callers have looked at it
         folder, work.session = work.looked.folder, session
+        # what a run gave before is not worth a question once there is a new one
+        worth = tuple(each for each in work.looked.earlier if each.is_by_person)
+        work.looked = replace(work.looked, earlier=worth)
         try:
             work.journal = open_journal(folder, session, image=work.image, recovered=recovered)
         except JournalLockedError as error:
-            work.looked = _Looked(folder=folder, problem=str(error), is_locked=True)
+            looked = Looked(folder=folder, problem=str(error), is_locked=True)
+            work.looked = replace(looked, problem=self._who_edits(work, looked) or looked.problem)
             session.is_read_only = True
 
     # -- what the person decides --------------------------------------------------------------
@@ -273,21 +285,40 @@ class Journals(QObject):
             view = InstanceLayers(viewer, layer, earlier.session, channel_axis=channel_axis)
             self._open(work, earlier.session, earlier.report if is_own else None)
         else:
-            _add_work(view.session, earlier.session, joins=f"recovery {earlier.folder.name}")
-        journal = work.journal
-        is_elsewhere = journal is not None and journal.folder != earlier.folder
-        if journal is not None and is_elsewhere and journal.flush(_FLUSH_S):
-            # the image's own journal has it now
-            discard_recovery(earlier.folder)
+            add_work(view.session, earlier.session, joins=f"recovery {earlier.folder.name}")
+        place = self._place_of(work, earlier)
+        # only when the image's own journal has it; else it is offered again
+        if place is not None and work.journal is not None:
+            with contextlib.suppress(DeepPixelError, OSError):
+                retire(place, earlier.report)
         self.changed.emit()
         return view
 
     def discard(self, layer: Image) -> None:
-        """Drop the earlier work on an image: only on the person's word."""
+        """Delete the earlier work on an image: only on the person's word.
+
+        What cannot be deleted is told as a `problem`.
+        """
         work, earlier = self._works[layer], self._answered(layer)
-        if work.journal is None or work.journal.folder != earlier.folder:
-            discard_recovery(earlier.folder)
+        assert work.looked is not None  # it was found there
+        try:
+            place = self._place_of(work, earlier)
+            if place is None:
+                raise FileNotFoundError(f"it is no longer as it was in {earlier.folder}")
+            discard_recovery(place)
+        except (DeepPixelError, OSError) as error:
+            work.looked = replace(
+                work.looked, problem=f"The earlier work could not be deleted: {error}"
+            )
         self.changed.emit()
+
+    def _place_of(self, work: _ImageWork, earlier: EarlierWork) -> Path | None:
+        """Return where earlier work lies now that the journal of the image is written; or None."""
+        journal = work.journal
+        if journal is not None and not journal.flush(_FLUSH_S):
+            return None
+        is_replaced = journal is not None and journal.folder == earlier.folder
+        return place_of(earlier.folder, earlier.report, is_replaced=is_replaced)
 
     def _answered(self, layer: Image) -> EarlierWork:
         """Return the earlier work on an image, and offer it no longer."""
@@ -302,6 +333,7 @@ class Journals(QObject):
         """Edit an image although another window did; with a journal of its own if it still does."""
         work = self._works[layer]
         work.is_forced, work.looked, work.session = True, None, None
+        work.look_began, work.look_failure = time.monotonic(), ""
         session = self._session_of(layer)
         if session is not None:
             session.is_read_only = False
@@ -335,47 +367,12 @@ class Journals(QObject):
         self._task.abandon()
 
 
-def _look(layer: Image, image: ImageArray) -> Iterator[tuple[Image, _Looked]]:
-    folder = journal_folder(image)
-    try:
-        found = [_earlier_work(folder, image)]
-        # of windows that edited the image beside another one
-        for beside in sorted(folder.parent.glob(f"{folder.name}-*")):
-            with contextlib.suppress(DeepPixelError):
-                found.append(_earlier_work(beside, image))
-    except JournalLockedError as error:
-        yield layer, _Looked(folder=folder, problem=str(error), is_locked=True)
-    except (DeepPixelError, OSError) as error:
-        yield layer, _Looked(folder=folder, problem=str(error))
-    else:
-        yield layer, _Looked(folder=folder, earlier=tuple(e for e in found if e is not None))
-
-
-def _earlier_work(folder: Path, image: ImageArray) -> EarlierWork | None:
-    summary = find_recovery(folder)
-    if summary is None:
-        return None
-    session, report = recover(folder)
-    if session.image_hw != image.image_hw:
-        return None
-    return EarlierWork(folder=folder, session=session, report=report, image_name=summary.image_name)
-
-
-def _add_work(session: AnnotationSession, earlier: AnnotationSession, *, joins: str) -> None:
-    """Add what a person did in an earlier session, as one step; predictions give way to it."""
-    name = "bring back earlier work"
-    for index in sorted({*earlier.plane_indices, *earlier.region_planes}):
-        instances = earlier.plane(index)
-        human = instances.select([s is not InstanceState.UNREVIEWED for s in instances.states])
-        session.add(index, human, name=name, joins=joins)
-        before = session.regions(index)
-        after = tuple(dict.fromkeys((*before, *earlier.regions(index))))
-        if after != before:
-            change = RegionsChange(index=index, before=before, after=after)
-            session.apply(Action(name=name, regions=(change,)), joins=joins)
-        present = session.plane(index)
-        is_open = [state is InstanceState.UNREVIEWED for state in present.states]
-        session.add_predictions(index, present.select(is_open), joins=joins)
+def _look(
+    layer: Image, image: ImageArray, found: "queue.SimpleQueue[Looked]", *_: object
+) -> Iterator[tuple[Image, Looked]]:
+    looked = look(image)
+    found.put(looked)
+    yield layer, looked
 
 
 def _close_all(works: _Works, *_args: object) -> None:
