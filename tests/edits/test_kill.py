@@ -114,7 +114,7 @@ def test_lock_of_a_killed_process_is_free_and_of_a_living_one_is_not(tmp_path: P
     assert child.stdout is not None
     with child, child.stdout:
         child.stdout.readline()
-        with pytest.raises(journal_files.JournalLockedError, match="being edited in another window since"):
+        with pytest.raises(journal_files.JournalLockedError, match="in another window since"):
             open_journal(folder, new_session(), image=IMAGE)
         with pytest.raises(journal_files.JournalLockedError):
             recover(folder)
