@@ -172,6 +172,7 @@ class Model:
         gone = {u: t for u, t in present.items() if u not in staying}
         changes: dict[Key, Thing | None] = {(plane, uuid): None for uuid in gone}
         new, held_back = [], 0
+        at_first = dict(gone)
         for uuid, thing in predictions.items():
             is_known = any(iou(thing.mask, t.mask) >= 0.5 for t in kept.values())
             # parts of what was united, the whole of what was split
@@ -182,7 +183,13 @@ class Model:
                 and t.category == thing.category
             ]
             covered = np.logical_or.reduce([np.zeros_like(thing.mask), *shaped]) & thing.mask
-            is_known |= covered.sum() >= 0.5 * thing.mask.sum()
+            # what a person saw there and left as it was may come again
+            was_left = any(
+                iou(thing.mask, t.mask) >= 0.5
+                for t in at_first.values()
+                if self.is_shown(t) or is_reviewed(t)
+            )
+            is_known |= not was_left and covered.sum() >= 0.5 * thing.mask.sum()
             if region_xyxy != WHOLE:
                 # a candidate below the score must not take the place of what is seen
                 known = [t for t in staying.values() if self.is_shown(t) or is_reviewed(t)]

@@ -166,3 +166,11 @@ def test_an_object_beside_a_drawn_one_that_touches_it_comes_in() -> None:
     drawn = one(block(3, 4, y=0, x=0), state=InstanceState.DRAWN)
     # one of its three columns lies under the drawn one
     assert new_boxes(run(present(drawn), found(block(3, 3, y=0, x=3)))[0]) == [(3, 0, 6, 3)]
+
+
+def test_an_overlapping_object_that_a_person_left_as_it_was_comes_again() -> None:
+    edited = one(block(3, 6, y=0, x=0), handle=1, state=InstanceState.EDITED)
+    beside = one(block(3, 2, y=0, x=0), handle=2)
+    action, replaced = run(present(edited, beside), found(block(3, 2, y=0, x=0)))
+    assert [(c.uuid, c.after is not None) for c in action.changes] == [(beside.uuid, True)]
+    assert replaced == Replaced(kept=1, held_back=0)

@@ -97,8 +97,12 @@ def rerun_action(
     share = None if region_xyxy is None else _SAME_OBJECT_SHARE
     seen = staying.select([uuid not in hidden_uuids for uuid in staying.uuids])
     shaped = kept.select([state in _SHAPED_STATES for state in kept.states])
+    # what a person saw there and left as it was may come again
+    left_alone = gone.select([uuid not in hidden_uuids for uuid in gone.uuids])
     fresh = [
-        not _is_among(p, kept) and not _is_among(p, seen, share) and not _is_covered(p, shaped)
+        not _is_among(p, kept)
+        and not _is_among(p, seen, share)
+        and (_is_among(p, left_alone) or not _is_covered(p, shaped))
         for p in predictions
     ]
     accepted = predictions.select(np.array(fresh, np.bool_))
