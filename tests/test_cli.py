@@ -1,14 +1,16 @@
 """The command line: real files and the shipped model for each main path, a fake one for numbers."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -24,6 +26,9 @@ from napari_deeppixel.core.instance import InstanceSet, label_image_to_instances
 from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco, write_coco
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
 from napari_deeppixel.engine.base import Prediction, PredictOptions
+from napari_deeppixel.live.recording import RecordOptions
+from napari_deeppixel.live.registry import ProviderSources
+from napari_deeppixel.live.source import Frame, SourceError, SourceFault, SourceInfo, StreamInfo
 
 TABLE = CategoryTable.from_names("object")
 TRUTH = Path(__file__).parent / "data"
@@ -303,6 +308,10 @@ def test_only_bad_arguments_need_no_model(capsys: pytest.CaptureFixture[str]) ->
         ("segment a.png --channels 0,x", "'0,x': give channels counted from 0"),
         ("segment a.png --channels=-1", "'-1': give channels counted from 0"),
         ("segment a.png --format labels,table", "choose among labels, coco, overlay"),
+        ("live demo --size 640", "'640': give width and height, such as 640x480"),
+        ("live demo --size 0x480", "'0x480': give width and height"),
+        ("live demo --seconds 0", "'0': must be above 0"),
+        ("live demo --video all", "invalid choice: 'all'"),
         ("train data", "the following arguments are required: -o/--output"),
         ("train data -o run --learning-rate 0", "'0': must be above 0"),
         ("train data -o run --workers -1", "'-1': must be 0 or more"),
@@ -408,6 +417,301 @@ def test_demo_can_be_run_again_and_opens_napari(
     ((python, *module, first, _, _, _),) = commands
     assert (python, module) == (sys.executable, ["-m", "napari_deeppixel.viewer.open"])
     assert read_coco(first)[0].file_name.endswith("fluorescence.png")
+
+
+# live --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def film() -> str:
+    """Write a film of 12 frames, 30 a second, with one bright square."""
+    from napari_deeppixel.live.video_file import VideoFile
+
+    with contextlib.closing(VideoFile(Path("film.mp4"), (48, 64))) as file:
+        for n in range(12):
+            pixels = np.zeros((48, 64, 3), np.uint8)
+            pixels[8:24, 2 * n : 2 * n + 16] = 230
+            file.write(pixels, n / 30)
+    return "film.mp4"
+
+
+def test_live_finds_objects_in_the_demo_with_the_shipped_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["live", "demo", "--size", "128x96", "--seconds", "1", "--json"]) == 0
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert result["source"]["kind"] == "synthetic"
+    assert result["model"].startswith("nuclei@")
+    assert (result["state"], result["message"], result["recording"]) == ("stopped", "", None)
+    assert result["num_frames"] >= 15
+    assert result["num_results"] >= 1
+    assert result["num_instances"] >= 1
+    assert result["result_age_s"] >= result["model_s"] > 0
+    # none of the frames that came is unaccounted for, save those that the model had at the end
+    rest = result["num_frames"] - result["num_results"] - result["num_skipped"]
+    assert 0 <= rest <= 2
+    assert output.err == ""
+
+
+def test_live_with_all_frames_gives_each_frame_of_a_film_to_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+    fake_model: ThresholdEngine,
+    film: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    predict = fake_model.predict
+
+    def predict_the_last_slowly(*arguments: Any, **settings: Any) -> list[Prediction]:
+        # the film is over long before
+        threading.Event().wait(0.3 if len(fake_model.calls) == 11 else 0)
+        return predict(*arguments, **settings)
+
+    monkeypatch.setattr(fake_model, "predict", predict_the_last_slowly)
+    assert main(f"live {film} --all-frames --fps 100 -s 0.6 --min-area 5 --json".split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert fake_model.calls == [PredictOptions(score=0.6, min_area=5)] * 12
+    assert result["source"] == {"address": "film.mp4", "label": "film.mp4", "kind": "file"}
+    assert (result["state"], result["message"]) == ("ended", "the end of the file")
+    assert (result["model"], result["device"]) == ("threshold@0123456789ab", "test device")
+    counts = ("frames", "results", "skipped", "failed", "instances", "track_ids")
+    assert [result[f"num_{name}"] for name in counts] == [12, 12, 0, 0, 12, 1]
+    assert result["instances_a_frame"] == 1
+    # nothing is drawn here
+    assert result["screen_age_s"] is None
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_live_says_in_three_lines_how_it_went(
+    film: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["live", film, "--all-frames"]) == 0
+    output = capsys.readouterr()
+    rates, ages, found = output.out.splitlines()
+    assert rates.startswith("12 frames, ")
+    assert " a second; 12 results, " in rates
+    assert rates.endswith(" a second; 0 frames skipped, 0 failed")
+    assert ages.startswith("age of a result ")
+    assert found == "1.0 instances a frame, track ids: 1; threshold@0123456789ab on test device"
+    assert output.err == ""
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_live_records_what_it_finds(film: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["live", film, "--all-frames", "--fps", "100", "--json", "--record", "out"]
+    assert main(arguments) == 0
+    recording = json.loads(capsys.readouterr().out)["recording"]
+    assert [recording[name] for name in ("folder", "fault", "written", "dropped")] == [
+        "out",
+        None,
+        12,
+        0,
+    ]
+    assert names("out") == [
+        "instances.csv",
+        "instances.json",
+        "labels.tif",
+        "recording.json",
+        "video.mp4",
+    ]
+    assert tifffile.imread("out/labels.tif").shape == (12, 48, 64)
+    # an earlier recording stays
+    assert main([*arguments, "--video", "none", "--labels", "none"]) == 0
+    assert json.loads(capsys.readouterr().out)["recording"]["folder"] == "out-2"
+    assert names("out-2") == ["instances.csv", "instances.json", "recording.json"]
+    assert main([*arguments[:-1], "film.mp4/out"]) == 2
+    assert "cannot record to film.mp4/out" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_live_records_every_frame_of_a_camera_where_a_raw_film_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = "live demo --size 64x48 --fps 40 --seconds 0.5 --record out --video raw --json"
+    assert main(arguments.split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    written = result["recording"]["written"]
+    assert written == result["num_frames"] + result["num_results"]
+    about = json.loads(Path("out/recording.json").read_text())
+    assert (about["source"], about["is_complete"]) == ("synthetic:discs", True)
+
+
+def test_live_ends_with_its_summary_when_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+    fake_model: ThresholdEngine,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    predict = fake_model.predict
+
+    def predict_and_interrupt(*arguments: Any, **settings: Any) -> list[Prediction]:
+        if len(fake_model.calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return predict(*arguments, **settings)
+
+    monkeypatch.setattr(fake_model, "predict", predict_and_interrupt)
+    assert main(["live", "demo", "--size", "64x48", "--record", "out", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["state"] == "stopped"
+    assert result["num_results"] >= 2
+    # the recording is whole
+    assert "instances.json" in names("out")
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+def test_live_goes_on_without_a_model_that_fails_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+    fake_model: ThresholdEngine,
+    film: str,
+    capsys: pytest.CaptureFixture[str],
+    is_json: bool,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("odd pixels")
+
+    monkeypatch.setattr(fake_model, "predict", fail)
+    assert main(["live", film, "--all-frames", *(["--json"] if is_json else [])]) == 2
+    output = capsys.readouterr()
+    assert output.err.splitlines() == [
+        "napari-deeppixel: no more instances, the camera goes on: ValueError: odd pixels",
+        "napari-deeppixel: the model stopped: ValueError: odd pixels",
+    ]
+    if is_json:
+        result = json.loads(output.out)
+        assert (result["state"], result["model_message"]) == ("ended", "ValueError: odd pixels")
+        assert (result["num_frames"], result["num_failed"]) == (12, 3)
+        assert result["instances_a_frame"] is None
+    else:
+        assert "0 results, - a second; 0 frames skipped, 3 failed" in output.out
+
+
+class LostCamera:
+    """Gives two frames, cannot be opened twice, gives two frames, and is denied then."""
+
+    info = SourceInfo(address="rtsp://me:secret@host/cam", label="rtsp://host/cam", kind="stream")
+
+    def __init__(self) -> None:
+        self._num_opened = 0
+
+    def open(self) -> StreamInfo:
+        self._num_opened += 1
+        if self._num_opened in (2, 3):
+            raise SourceError("nobody answers: check the server", fault=SourceFault.LOST)
+        return StreamInfo()
+
+    def frames(self) -> Iterator[Frame]:
+        for number in range(2):
+            yield Frame(pixels=square_image((2, 3)), number=number)
+        if self._num_opened > 3:
+            # longer than between two looks of the command, so that it sees this stream live
+            threading.Event().wait(0.3)
+            raise SourceError("the password is wrong: change it", fault=SourceFault.DENIED)
+        raise SourceError("the server is gone: start it again", fault=SourceFault.LOST)
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_live_tells_of_a_lost_camera_and_of_its_end_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("napari_deeppixel.cli.live.create_source", lambda *_: LostCamera())
+    assert main(["live", "rtsp://me:secret@host/cam", "--json"]) == 2
+    output = capsys.readouterr()
+    assert output.err.splitlines() == [
+        "napari-deeppixel: reconnecting: the server is gone: start it again",
+        "napari-deeppixel: reconnecting: nobody answers: check the server",
+        "napari-deeppixel: reconnecting: nobody answers: check the server",
+        "napari-deeppixel: live again",
+        "napari-deeppixel: the password is wrong: change it",
+    ]
+    result = json.loads(output.out)
+    assert result["source"]["address"] == "rtsp://host/cam"
+    assert (result["state"], result["message"]) == ("failed", "the password is wrong: change it")
+    assert "secret" not in output.out + output.err
+
+
+def test_live_lists_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera = SourceInfo(address="camera:Desk", label="Desk", kind="camera")
+    found = (
+        ProviderSources(name="Camera", sources=(camera,)),
+        ProviderSources(name="Microscope", problem="its driver is missing: install it"),
+    )
+    monkeypatch.setattr("napari_deeppixel.cli.live.list_sources", lambda: found)
+    assert main(["live", "--list"]) == 0
+    output = capsys.readouterr()
+    head, _, row = output.out.splitlines()
+    assert (head.split(), row.split()) == (
+        ["source", "kind", "name"],
+        ["camera:Desk", "camera", "Desk"],
+    )
+    assert output.err == "napari-deeppixel: Microscope: its driver is missing: install it\n"
+    assert main(["live", "--list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["providers"] == [
+        {
+            "name": "Camera",
+            "problem": "",
+            "sources": [{"address": "camera:Desk", "label": "Desk", "kind": "camera"}],
+        },
+        {"name": "Microscope", "problem": "its driver is missing: install it", "sources": []},
+    ]
+
+
+def test_live_lists_the_demo_and_what_it_lists_can_be_opened(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["live", "--list", "--json"]) == 0
+    providers = json.loads(capsys.readouterr().out)["providers"]
+    assert {provider["name"]: provider["sources"] for provider in providers}["Synthetic"] == [
+        {"address": "demo", "label": "Moving discs", "kind": "synthetic"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("live", "give a SOURCE, or --list to see what there is"),
+        ("live nowhere", "no source has the address 'nowhere'"),
+        ("live none.mp4", "none.mp4 is not there (no file none.mp4): check the path"),
+        ("live demo --all-frames", "--all-frames is for files: Moving discs (synthetic) is live"),
+    ],
+)
+def test_a_wrong_source_is_one_line_and_waits_for_no_model(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    message: str,
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model is loaded")
+
+    monkeypatch.setattr("napari_deeppixel.cli.segment.load_model", load)
+    assert main([*arguments.split(), "--json"]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith(f"napari-deeppixel: {message}")
+    assert output.err.count("\n") == 1
+    assert json.loads(output.out)["error"].startswith(message)
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_live_on_a_file_that_is_no_video_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.mp4").write_text("hello")
+    assert main(["live", "text.mp4", "--json"]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("napari-deeppixel: text.mp4 gives nothing that can be shown")
+    assert output.err.count("\n") == 1
+    assert json.loads(output.out)["state"] == "failed"
+
+
+def test_the_choices_of_a_recording_are_those_of_the_recorder() -> None:
+    from napari_deeppixel.cli.parser import RECORD_LABELS, RECORD_VIDEOS
+
+    choices = get_type_hints(RecordOptions)
+    assert get_args(choices["video"]) == RECORD_VIDEOS
+    assert get_args(choices["labels"]) == RECORD_LABELS
 
 
 # evaluate ----------------------------------------------------------------------------------------
@@ -607,17 +911,34 @@ def test_program_segments_a_file_and_names_the_bad_one() -> None:
     assert names("out") == ["a_coco.json", "a_labels.tif", "a_overlay.png"]
 
 
-def test_help_needs_no_torch() -> None:
+@pytest.mark.parametrize(
+    ("command", "in_help"), [("segment", "NAME_labels.tif"), ("live", "rtsp://HOST/PATH")]
+)
+def test_help_needs_no_torch(command: str, in_help: str) -> None:
     probe = (
         "import sys\n"
         "from napari_deeppixel.cli import main\n"
         "try:\n"
-        "    main(['segment', '--help'])\n"
+        f"    main(['{command}', '--help'])\n"
         "finally:\n"
-        "    assert not {'torch', 'skimage', 'tifffile'} & sys.modules.keys()\n"
+        "    assert not {'torch', 'skimage', 'tifffile', 'av'} & sys.modules.keys()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "NAME_labels.tif" in done.stdout
+    assert in_help in done.stdout
+
+
+def test_the_list_of_sources_needs_no_torch() -> None:
+    probe = (
+        "import sys\n"
+        "from napari_deeppixel.cli import main\n"
+        "assert main(['live', '--list']) == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Moving discs" in done.stdout

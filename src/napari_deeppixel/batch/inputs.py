@@ -147,3 +147,8 @@ def sample_paths() -> tuple[Path, ...]:
     """Return the sample images that come with the package (`samples/README.md`)."""
     folder = resources.files("napari_deeppixel") / "samples"
     return tuple(Path(str(folder / f"{name}.png")) for name in SAMPLE_NAMES)
+
+
+def sample_video() -> Path:
+    """Return the sample video that comes with the package (`samples/README.md`)."""
+    return Path(str(resources.files("napari_deeppixel") / "samples" / "moving_nuclei.mp4"))

@@ -1,4 +1,4 @@
-"""The command line: ``napari-deeppixel segment | demo | train | evaluate``."""
+"""The command line: ``napari-deeppixel segment | demo | live | train | evaluate``."""
 
 import io
 import os

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["_Parser"]
 
 RESULT_FORMATS = ("labels", "coco", "overlay")
+# those of live.recording.RecordOptions, which is imported by its command alone
+RECORD_VIDEOS = ("overlay", "raw", "none")
+RECORD_LABELS = ("tiff", "zarr", "none")
 
 _SEGMENT = """\
 Find the objects in images and write for each image
@@ -25,6 +28,20 @@ A folder stands for the images in it, a pattern such as 'day1/*.tif' for those t
 that cannot be read is reported, and the others go on; the exit code is then 2.
 """
 _DEMO = "Segment the sample images in this package with the model in it."
+_LIVE = """\
+Find the objects in a camera, a stream or a video while it runs, and tell how fast that is. Ctrl-C
+ends it. SOURCE is
+  0                      the first camera, as --list counts them; camera:NAME goes by its name
+  rtsp://HOST/PATH       a stream, also http://HOST/PATH (MJPEG)
+  film.mp4               a video
+  screen                 what is on the screen
+  demo                   moving discs
+The model takes the newest frame; those that come meanwhile are skipped and counted.
+"""
+_LIVE_MORE = """\
+A lost camera or stream is opened again until it is back. The exit code is 2 if the source could not
+be opened, or the model or the recording stopped by an error.
+"""
 _TRAIN = """\
 Train a network from scratch on a folder with train/instances.json and val/instances.json (COCO,
 with the images that they name). RUN/best.safetensors are the best weights so far, RUN/last.pt is
@@ -56,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_segment(commands)
     _add_demo(commands)
+    _add_live(commands)
     _add_train(commands)
     _add_evaluate(commands)
     return parser
@@ -136,6 +154,50 @@ def _add_demo(commands: "Commands") -> None:
     add("--napari", action="store_true", help="open images and results in napari")
 
 
+def _add_live(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "live",
+        "find the objects in a camera, a stream or a video",
+        description=_LIVE,
+        epilog=_LIVE_MORE,
+    )
+    add = parser.add_argument
+    add("source", nargs="?", metavar="SOURCE", help="camera, URL, video, screen or demo")
+    add("--list", action="store_true", help="the sources that are there, instead of a run")
+    add("--seconds", type=_above_zero, metavar="N", help="end so long after the first frame")
+    _add_model(parser)
+    add("-s", "--score", type=_share, help="lowest score (0 to 1); default: the model's own")
+    add("--min-area", type=_positive, default=1, metavar="PX", help="smallest object in pixels")
+    add("--size", type=_size_hw, metavar="WxH", help="of the frames, such as 640x480")
+    add("--fps", type=_above_zero, metavar="F", help="frames a second that the source shall give")
+    add(
+        "--timeout",
+        type=_above_zero,
+        default=5.0,
+        metavar="S",
+        help="longest wait for the source and each of its frames; default: %(default)g",
+    )
+    add(
+        "--all-frames", action="store_true", help="a video waits for the model: no frame is skipped"
+    )
+    add("--loop", action="store_true", help="a video begins again at its end")
+    add("--record", metavar="DIR", help="record instances and a film in a new folder")
+    add(
+        "--video",
+        choices=RECORD_VIDEOS,
+        default=RECORD_VIDEOS[0],
+        help="film of the recording: frames with their objects, or all as they came; "
+        "default: %(default)s",
+    )
+    add(
+        "--labels",
+        choices=RECORD_LABELS,
+        default=RECORD_LABELS[0],
+        help="label images of the recording; default: %(default)s",
+    )
+
+
 def _add_train(commands: "Commands") -> None:
     parser = _add_command(
         commands,
@@ -150,7 +212,7 @@ def _add_train(commands: "Commands") -> None:
     # numbers as in training.fit.FitOptions, which cannot be imported without torch
     add("--iterations", type=_positive, metavar="N", help="steps in all; default: 2000")
     add("--batch-size", type=_positive, metavar="N", help="crops a step; default: 8")
-    add("--learning-rate", type=_rate, metavar="LR", help="default: 0.001")
+    add("--learning-rate", type=_above_zero, metavar="LR", help="default: 0.001")
     add("--seed", type=_count, metavar="N", help="same seed, same crops; default: 0")
     add("--workers", type=_count, metavar="N", help="processes that prepare crops; default: 1")
     add("--resume", action="store_true", help="go on from RUN/last.pt")
@@ -205,6 +267,13 @@ def _channels(text: str) -> tuple[int, ...]:
     return channels
 
 
+def _size_hw(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r}: give width and height, such as 640x480")
+    return int(height), int(width)
+
+
 def _share(text: str) -> float:
     value = _number(text, float)
     if not 0 <= value <= 1:
@@ -212,7 +281,7 @@ def _share(text: str) -> float:
     return value
 
 
-def _rate(text: str) -> float:
+def _above_zero(text: str) -> float:
     value = _number(text, float)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: must be above 0")

@@ -3,14 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Shapes
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QMessageBox,
@@ -28,8 +26,6 @@ from napari_deeppixel.core.progress import Progress, duration
 from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.edits.tools import replace_counts
 from napari_deeppixel.engine.base import CANDIDATE_SCORE
-from napari_deeppixel.engine.catalogue import CATALOGUE
-from napari_deeppixel.engine.spec_file import read_spec
 from napari_deeppixel.viewer.layers import (
     VIEW_KEY,
     InstanceLayers,
@@ -54,10 +50,10 @@ from napari_deeppixel.widgets.job import (
     plane_indices,
     scopes_of,
 )
+from napari_deeppixel.widgets.model_choice import ModelChoice
 from napari_deeppixel.widgets.run import DetectRun
 from napari_deeppixel.widgets.worker import BackgroundTask
 
-_OPEN_FILE = "open a weights file…"
 _REDRAW_MS = 40
 _VIEW_MOVED_MS = 150
 
@@ -90,7 +86,6 @@ class DetectTab(QWidget):
         self._viewer, self._refusal = viewer, refusal
         self._connections: list[tuple[Any, Any]] = []
         self.run = DetectRun(viewer, self)
-        self._file_error = ""
         self._shown_image: Image | None = None
         self._after_drawing: Callable[[InstanceLayers], None] | None = None
         self._devices = BackgroundTask(self)
@@ -107,13 +102,7 @@ class DetectTab(QWidget):
 
     def _build(self) -> None:
         self._image = combo("detect.image", "The Image layer to find instances in.")
-        self._model = combo(
-            "detect.model",
-            "What to look for. A weights file may be .safetensors or .pth.",
-        )
-        for entry in CATALOGUE:
-            self._model.addItem(entry.name, entry.name)
-        self._model.addItem(_OPEN_FILE, None)
+        self._model = ModelChoice("detect.model")
         self._description = Note("detect.description")
         self._device = combo(
             "detect.device",
@@ -176,8 +165,7 @@ class DetectTab(QWidget):
 
     def _connect(self) -> None:
         self._image.currentIndexChanged.connect(self._on_image_changed)
-        self._model.activated.connect(self._on_model_activated)
-        self._model.currentIndexChanged.connect(self._on_model_changed)
+        self._model.model_changed.connect(self._on_model_changed)
         self._scope.currentIndexChanged.connect(self._check_settings)
         self._score.valueChanged.connect(self._on_score_changed)
         self._advanced.changed.connect(self._on_advanced_changed)
@@ -227,6 +215,11 @@ class DetectTab(QWidget):
         """What shows the instances of the chosen image; None before the first run."""
         layer = self.image_layer
         return None if layer is None else instance_layers_of(layer)
+
+    @property
+    def device(self) -> str:
+        """The chosen device, as `load_model` takes it."""
+        return str(self._device.currentData())
 
     @property
     def channel_axis(self) -> int | None:
@@ -289,8 +282,8 @@ class DetectTab(QWidget):
         image = self.image_array()
         return DetectJob(
             image=image,
-            model=self._model.currentData() or "",
-            device=self._device.currentData(),
+            model=self._model.weights,
+            device=self.device,
             options=self._advanced.options(image.num_channels, self._score.value()),
             indices=(),
         )
@@ -376,51 +369,21 @@ class DetectTab(QWidget):
         if view is not None and view.session.min_area != self._advanced.min_area:
             self._redraw_timer.start()
 
-    def _on_model_activated(self, index: int) -> None:
-        if self._model.itemText(index) != _OPEN_FILE:
-            return
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Open weights", "", "Weights (*.safetensors *.pth *.pt)"
-        )
-        if path:
-            self.add_model_file(path)
-        else:
-            self._model.setCurrentIndex(0)
-
     def add_model_file(self, path: str) -> None:
         """Offer a weights file in the list of models, and choose it."""
-        position = self._model.findData(path)
-        if position < 0:
-            position = self._model.count() - 1
-            self._model.insertItem(position, Path(path).name, path)
-            self._model.setItemData(position, path, Qt.ItemDataRole.ToolTipRole)
-        self._model.setCurrentIndex(position)
+        self._model.add_file(path)
 
     def _on_model_changed(self) -> None:
-        name = self._model.currentData()
-        entry = next((entry for entry in CATALOGUE if entry.name == name), None)
-        self._file_error = ""
-        if entry is not None:
-            self._follow_model(entry.description, entry.score, entry.box_nms)
-        elif name is not None and name.endswith(".safetensors"):
-            try:
-                spec = read_spec(name)
-                self._follow_model(spec.description or name, spec.score, spec.box_nms)
-            except DeepPixelError as error:
-                self._file_error = str(error)
-        elif name is not None:
-            # torchvision's own settings, which a bare state dict goes with
-            self._follow_model(name, 0.5, 0.5)
+        defaults = self._model.defaults
+        if defaults is not None:
+            self._description.say(defaults.description)
+            self._score.setValue(defaults.score)
+            self._advanced.set_model_box_nms(defaults.box_nms)
         self._check_settings()
-
-    def _follow_model(self, description: str, score: float, box_nms: float) -> None:
-        self._description.say(description)
-        self._score.setValue(score)
-        self._advanced.set_model_box_nms(box_nms)
 
     def _check_settings(self) -> None:
         """Disable Run while a setting is wrong, and say beside the field what is."""
-        image_error = model_error = advanced_error = ""
+        image_error = advanced_error = ""
         try:
             image = self.image_array()
             self._advanced.options(image.num_channels, self._score.value())
@@ -431,13 +394,7 @@ class DetectTab(QWidget):
                 image_error = str(error)
             else:
                 advanced_error = str(error)
-        model = self._model.currentData()
-        if model is None:
-            model_error = "choose a model, or open a weights file"
-        elif model not in [e.name for e in CATALOGUE] and not Path(model).is_file():
-            model_error = f"{model} is gone: choose another model"
-        elif self._file_error:
-            model_error = self._file_error
+        model_error = self._model.error
         self._image_error.say(image_error)
         self._model_error.say(model_error)
         self._advanced.show_error(advanced_error)

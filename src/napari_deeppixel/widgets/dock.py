@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_deeppixel.widgets.detect import DetectTab
 from napari_deeppixel.widgets.journals import Journals
+from napari_deeppixel.widgets.live import LiveTab
 from napari_deeppixel.widgets.review import ReviewTab
 
 
@@ -26,10 +27,13 @@ class DeepPixelWidget(QWidget):
         self.journals = Journals(self)
         self.detect = DetectTab(napari_viewer, self.journals.refusal, self)
         self.review = ReviewTab(napari_viewer, self.detect, self.journals, self)
+        self.live = LiveTab(napari_viewer, self.detect, self)
         self.tabs = QTabWidget(self)
         self.tabs.setObjectName("tabs")
         self.tabs.addTab(self.detect, "Detect")
         self.tabs.addTab(self.review, "Review")
+        self.tabs.addTab(self.live, "Live")
+        self.live.review_wanted.connect(lambda: self.tabs.setCurrentWidget(self.review))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         # what it says concerns all tabs
@@ -51,6 +55,7 @@ class DeepPixelWidget(QWidget):
         super().closeEvent(event)
 
     def _shut_down(self) -> None:
+        self.live.shut_down()
         self.review.shut_down()
         self.detect.shut_down()
         self.journals.shut_down()

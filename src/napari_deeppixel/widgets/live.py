@@ -1,0 +1,390 @@
+"""The Live tab: a camera with instances on it, and frames taken from it."""
+
+import math
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+from napari.layers import Image
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible, QLabeledDoubleSlider
+
+from napari_deeppixel import __version__
+from napari_deeppixel.core.errors import DeepPixelError
+from napari_deeppixel.edits.session import AnnotationSession
+from napari_deeppixel.engine.base import CANDIDATE_SCORE, PredictOptions
+from napari_deeppixel.live.meters import LiveFigures
+from napari_deeppixel.live.registry import create_source
+from napari_deeppixel.live.result import LiveResult
+from napari_deeppixel.live.source import FrameSource, SourceOptions
+from napari_deeppixel.live.status import LiveState, LiveStatus
+from napari_deeppixel.viewer.layer_source import LayerSource
+from napari_deeppixel.viewer.layers import InstanceLayers
+from napari_deeppixel.widgets.controls import AMBER, RED, Note, button, combo, named
+from napari_deeppixel.widgets.detect import DetectTab
+from napari_deeppixel.widgets.live_keep import LiveKeep
+from napari_deeppixel.widgets.live_plot import LivePlot
+from napari_deeppixel.widgets.live_run import LiveRun, ModelRequest, Shown
+from napari_deeppixel.widgets.live_sources import SourceChoice
+from napari_deeppixel.widgets.model_choice import ModelChoice
+
+_LOOK_MS = 500
+_LINES = {"camera": "#9aa4b2", "model": "#5ab4f0", "screen": "#7bd88f"}
+_SIZES = (None, (240, 320), (480, 640), (720, 1280), (1080, 1920))
+_FREEZE, _BACK = "Freeze and correct", "Back to live"
+
+
+class LiveTab(QWidget):
+    """Show a live source with its instances.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    detect
+        The Detect tab: its device and its loaded model are used here, too.
+
+    Signals
+    -------
+    review_wanted
+        A frame was frozen: its instances are to be corrected.
+    """
+
+    review_wanted = Signal()
+
+    def __init__(self, viewer: Any, detect: DetectTab, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer, self._detect = viewer, detect
+        self.run = LiveRun(viewer, detect.run.shelf, self)
+        self._seen: LiveResult | None = None
+        self._build()
+        self._connect()
+        self._follow_model()
+        self._say()
+
+    # -- building -----------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.source = SourceChoice(self._viewer)
+        self._model = ModelChoice("live.model")
+        self._score = named(
+            QLabeledDoubleSlider(Qt.Orientation.Horizontal),
+            "live.score",
+            "Show instances from this score (0 to 1) on.",
+        )
+        self._score.setRange(CANDIDATE_SCORE, 1.0)
+        self._score.setDecimals(2)
+        self._score.setSingleStep(0.01)  # type: ignore[arg-type]  # superqt's stubs say int
+        self._start = button("Start", "live.start", "Open the source and find instances in it.")
+        self._freeze = button(
+            _FREEZE,
+            "live.freeze",
+            "Take the frame that is shown, with its instances, as an image to correct in Review. "
+            "The camera goes on.",
+        )
+        self._save = button(
+            "Save frame",
+            "live.save",
+            "Save the frame that is shown with its instances to the folder below.",
+        )
+        self._status = Note("live.status")
+        self._model_note = Note("live.model_note", color=AMBER)
+        self._figures = named(
+            QLabel(),
+            "live.figures",
+            "Frames a second of camera, model and screen; time from the camera to the screen: "
+            "median, and what 95 % do not exceed; frames that the model skipped because a newer "
+            "one was there.",
+        )
+        self._figures.setWordWrap(True)
+        self._plot = LivePlot(_LINES)
+        self.keep = LiveKeep()
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        form.addRow("Source", self.source)
+        form.addRow("", self.source.note)
+        form.addRow("Model", self._model)
+        form.addRow("Score", self._score)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self._start)
+        layout.addWidget(self._status)
+        layout.addWidget(self._model_note)
+        layout.addWidget(self._plot)
+        layout.addWidget(self._figures)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self._freeze)
+        buttons.addWidget(self._save)
+        layout.addLayout(buttons)
+        layout.addWidget(_folded("Record and save", "live.keep", self.keep))
+        layout.addWidget(_folded("Advanced", "live.advanced", self._advanced()))
+        layout.addStretch(1)
+
+    def _advanced(self) -> QWidget:
+        self._shown = combo(
+            "live.shown",
+            "auto: frames with their own instances while the model gives 8 or more a second, else "
+            "the newest frame; its instances are of an earlier one, and their boxes amber.",
+        )
+        for shown in Shown:
+            self._shown.addItem(shown.value, shown)
+        self._size = combo("live.size", "Size that a camera or the screen is asked for, in pixels.")
+        for size in _SIZES:
+            text = f"{size[1]} x {size[0]}" if size else "the source's own"
+            self._size.addItem(text, size)
+        self._fps = _number("live.fps", "Frames a second that a camera is asked for.", high=1000)
+        self._timeout = _number(
+            "live.timeout",
+            "Longest wait in seconds for the source to open, and for each frame, before it is "
+            "opened again.",
+            high=60,
+        )
+        self._timeout.setSuffix(" s")
+        self._loop = named(
+            QCheckBox("begin again at the end"), "live.loop", "For videos: play them for ever."
+        )
+        self._loop.setChecked(True)
+        form = QFormLayout()
+        form.addRow("Show", self._shown)
+        form.addRow("Size", self._size)
+        form.addRow("Rate", self._fps)
+        form.addRow("Time-out", self._timeout)
+        form.addRow("Videos", self._loop)
+        widget = QWidget()
+        widget.setLayout(form)
+        return widget
+
+    def _connect(self) -> None:
+        self._start.clicked.connect(self._on_start)
+        self._freeze.clicked.connect(self._on_freeze)
+        self._save.clicked.connect(self._on_save)
+        self._model.model_changed.connect(self._on_model_changed)
+        self._score.valueChanged.connect(self._on_score_changed)
+        self._shown.currentIndexChanged.connect(self._on_shown_changed)
+        self.run.state_changed.connect(self._say)
+        self._timer = QTimer(self)
+        self._timer.setInterval(_LOOK_MS)
+        self._timer.timeout.connect(self._look)
+
+    def shut_down(self) -> None:
+        """Stop all work and let go of the viewer; may be called more than once."""
+        self._timer.stop()
+        self.keep.shut_down()
+        self.run.shut_down()
+        self.source.shut_down()
+
+    # -- starting and stopping ----------------------------------------------------------------
+
+    def _on_start(self) -> None:
+        if self.run.is_running:
+            self.run.stop()
+            return
+        try:
+            source = self._make_source()
+        except (DeepPixelError, ValueError) as error:
+            self._status.say(str(error), color=RED)
+            return
+        self._plot.clear()
+        self._freeze.setText(_FREEZE)
+        self.run.shown = self._shown.currentData()
+        self.run.start(source, request=self._request(), options=self._options())
+        self.keep.follow(self.run.pipeline, source.info.label)
+        self._timer.start()
+
+    def _make_source(self) -> FrameSource:
+        chosen = self.source.chosen
+        if chosen is None:
+            raise ValueError("choose a source first")
+        if isinstance(chosen, Image):
+            return LayerSource(self._viewer, chosen)
+        options = SourceOptions(
+            size_hw=self._size.currentData(),
+            fps=self._fps.value() or None,
+            is_looped=self._loop.isChecked(),
+        )
+        if self._timeout.value():
+            options = replace(options, timeout_s=self._timeout.value())
+        return create_source(chosen, options)
+
+    def _request(self) -> ModelRequest:
+        return ModelRequest(model=self._model.weights, device=self._detect.device)
+
+    def _options(self) -> PredictOptions:
+        return PredictOptions(score=self._score.value())
+
+    def _follow_model(self) -> None:
+        defaults = self._model.defaults
+        if defaults is not None:
+            self._score.setValue(defaults.score)
+
+    def _on_model_changed(self) -> None:
+        self._follow_model()
+        if self.run.is_running and not self._model.error:
+            self.run.set_model(self._request())
+        self._say()
+
+    def _on_score_changed(self) -> None:
+        if self.run.pipeline is not None:
+            self.run.pipeline.set_options(self._options())
+
+    def _on_shown_changed(self) -> None:
+        self.run.shown = self._shown.currentData()
+
+    # -- how it is doing ----------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self._say()
+        figures = self.run.figures()
+        self.keep.look()
+        if figures is None:
+            return
+        self._plot.add(
+            time.monotonic(),
+            {
+                "camera": figures.camera_fps,
+                "model": figures.model_fps,
+                "screen": figures.screen_fps,
+            },
+        )
+        self._figures.setText(figures_text(figures))
+        if self.run.last is not None and self.run.last is not self._seen:
+            self._seen = self.run.last
+            self.keep.see(self._seen, self._score.value())
+
+    def _say(self) -> None:
+        is_running = self.run.is_running
+        self._start.setText("Stop" if is_running else "Start")
+        self._start.setEnabled(is_running or not self._model.error)
+        self._freeze.setEnabled(self.run.last is not None)
+        self._save.setEnabled(self.run.last is not None)
+        status = self.run.status
+        if not is_running:
+            self._timer.stop()
+            self.keep.follow(None)
+        text, color = status_text(status)
+        if status.state is LiveState.LIVE and self.run.lag_s > 0:
+            text = f"live · instances (amber boxes) {_ms(self.run.lag_s)} older than the frame"
+        self._status.say(text, color=color)
+        self._model_note.say(self._model.error or self._model_message())
+
+    def _model_message(self) -> str:
+        pipeline = self.run.pipeline
+        if pipeline is None:
+            return ""
+        if self.run.model_message:
+            return self.run.model_message
+        model = pipeline.model_status
+        if not model.message:
+            return ""
+        stopped = "" if model.is_running else "No more instances: "
+        again = "" if model.is_running else ". Choose the model again to go on"
+        return f"{stopped}{model.message}{again}"
+
+    # -- taking frames ------------------------------------------------------------------------
+
+    def _on_save(self) -> None:
+        if self.run.last is not None:
+            self.keep.save(self.run.last)
+
+    def _on_freeze(self) -> None:
+        layers = self.run.layers
+        if layers is not None and not layers.is_visible:
+            layers.set_visible(True)
+            self._freeze.setText(_FREEZE)
+            return
+        if self.run.last is None:
+            return
+        view = self._frozen(self.run.last)
+        if layers is not None:
+            layers.set_visible(False)
+            self._freeze.setText(_BACK)
+        # one for all tabs: two that draw at once would undo each other's work for ever
+        self._detect.run.steps.run(view.redraw())
+        self._viewer.layers.selection.active = view.image
+        self.review_wanted.emit()
+
+    def _frozen(self, result: LiveResult) -> InstanceLayers:
+        """Put a frame into the viewer as an image, with its instances in a session of its own."""
+        pixels = result.frame.pixels
+        source = self.keep.source_name or "live"
+        name = f"{source} {time.strftime('%H.%M.%S')} frame {result.frame.number}"
+        image = Image(pixels.copy(), rgb=pixels.ndim == 3 and pixels.shape[2] in (3, 4), name=name)
+        self._viewer.add_layer(image)
+        prediction = result.prediction
+        found = result.instances if prediction is None else prediction.candidates
+        session = AnnotationSession(result.frame.image_hw, found.categories)
+        view = InstanceLayers(self._viewer, image, session)
+        session.set_visibility(score=self._score.value(), min_area=1)
+        view.metadata = {
+            "model": result.model,
+            "parameters": asdict(self._options()),
+            "device": self._detect.device,
+            "version": __version__,
+        }
+        session.add_predictions((), found)
+        return view
+
+
+def status_text(status: LiveStatus) -> tuple[str, str]:
+    """Return what to say of a source, and in which colour."""
+    more = f": {status.message}" if status.message else ""
+    match status.state:
+        case LiveState.IDLE:
+            return "", ""
+        case LiveState.FAILED:
+            return status.message, RED
+        case LiveState.STALLED:
+            return f"stalled{more}. The last frame is shown.", AMBER
+        case LiveState.RECONNECTING:
+            return f"reconnecting, try {max(1, status.attempt)}{more}", AMBER
+        case LiveState.OPENING:
+            return "opening…", ""
+        case _:
+            return f"{status.state.value}{more}", ""
+
+
+def figures_text(figures: LiveFigures) -> str:
+    """Return rates, latency, skipped frames and load as two lines."""
+    lines = [
+        f"{figures.camera_fps:.0f} camera · {figures.model_fps:.1f} model · "
+        f"{figures.screen_fps:.1f} screen frames/s",
+    ]
+    if not math.isnan(figures.screen_age_s):
+        lines.append(
+            f"latency {_ms(figures.screen_age_s)}, 95 % {_ms(figures.screen_age_95_s)} · "
+            f"model busy {figures.model_load:.0%} · {figures.num_skipped:,} skipped"
+        )
+    return "\n".join(lines)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _number(name: str, tooltip: str, *, high: float) -> QDoubleSpinBox:
+    spin = named(QDoubleSpinBox(), name, tooltip)
+    spin.setRange(0, high)
+    spin.setDecimals(1)
+    spin.setSpecialValueText("the source's own")
+    return spin
+
+
+def _folded(title: str, name: str, content: QWidget) -> QCollapsible:
+    collapsible = QCollapsible(title)
+    collapsible.setObjectName(f"{name}_fold")
+    collapsible.setDuration(0)
+    collapsible.addWidget(content)
+    return collapsible

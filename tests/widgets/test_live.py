@@ -1,0 +1,303 @@
+"""The Live tab on a viewer, with sources that a test feeds."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Vectors
+from tests.fakes import ThresholdEngine
+from tests.live.scripted import ScriptedSource
+from tests.widgets.review_window import TABLE, TIMEOUT_MS, squares, use_engine
+
+from napari_deeppixel.dataset.formats.coco import read_coco
+from napari_deeppixel.live.source import SourceError, SourceFault
+from napari_deeppixel.live.status import LiveState
+from napari_deeppixel.viewer.live_layers import MATCHED_COLOR, OLDER_COLOR
+from napari_deeppixel.widgets.dock import DeepPixelWidget
+from napari_deeppixel.widgets.live_run import Shown
+
+
+class LiveWindow:
+    """The dock widget beside a viewer, with a source that plays a script."""
+
+    def __init__(self, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.qtbot, self._monkeypatch = qtbot, monkeypatch
+        monkeypatch.setattr("napari_deeppixel.widgets.live_sources.list_sources", lambda: ())
+        self.viewer = ViewerModel()
+        self.dock = DeepPixelWidget(self.viewer)
+        qtbot.addWidget(self.dock)
+        self.dock.show()
+        self.live, self.run = self.dock.live, self.dock.live.run
+        self.dock.tabs.setCurrentWidget(self.live)
+
+    def wait(self, until: Any) -> None:
+        self.qtbot.waitUntil(until, timeout=TIMEOUT_MS)
+
+    def find(self, name: str) -> Any:
+        return self.dock.findChild(object, name)
+
+    def play(self, *scripts: Any, **settings: Any) -> ScriptedSource:
+        """Start a source that plays these scripts."""
+        source = ScriptedSource(*scripts, **settings)
+        self._monkeypatch.setattr("napari_deeppixel.widgets.live.create_source", lambda *_: source)
+        self.find("live.start").click()
+        return source
+
+    def stop(self) -> None:
+        if self.run.is_running:
+            self.find("live.start").click()
+        self.wait(lambda: not self.run._timer.isActive())
+
+    @property
+    def status(self) -> str:
+        return str(self.find("live.status").text())
+
+    def layer(self, kind: type) -> Any:
+        (layer,) = [each for each in self.viewer.layers if type(each) is kind]
+        return layer
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> ThresholdEngine:
+    return use_engine(monkeypatch)
+
+
+@pytest.fixture
+def window(
+    qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: ThresholdEngine,  # noqa: ARG001  in place before a model is loaded
+) -> Iterator[LiveWindow]:
+    made = LiveWindow(qtbot, monkeypatch)
+    yield made
+    made.stop()
+    assert not [t for t in threading.enumerate() if t.name.startswith("deeppixel ")]
+    made.dock.close()
+
+
+def endless(*frames: Any) -> list[Any]:
+    """Return a script that ends with a wait for nothing."""
+    return [*frames, threading.Event()]
+
+
+def moving() -> Iterator[Any]:
+    """Yield frames for ever, at 100 a second at most, no two alike."""
+    pause = threading.Event()
+    for number in itertools.count():
+        pause.wait(0.01)
+        frame = squares("ab"[number % 2])
+        # too dark for an instance
+        frame[0, :2] = divmod(number % 1600, 40)
+        yield frame
+
+
+def test_a_frame_is_shown_with_its_instances_as_layers(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    image, labels, boxes = (window.layer(kind) for kind in (Image, Labels, Vectors))
+    window.stop()
+    assert image.name == "test camera"
+    assert image.data.shape == labels.data.shape == (60, 80)
+    assert np.count_nonzero(labels.data) == 100
+    assert len(boxes.data) == 4
+    assert not labels.editable
+
+
+def test_masks_and_boxes_lie_on_the_frame_that_is_shown(window: LiveWindow) -> None:
+    window.find("live.shown").setCurrentIndex(window.find("live.shown").findData(Shown.MATCHED))
+    window.play(moving())
+    window.wait(lambda: window.run.pipeline.figures().num_results > 5)
+    window.stop()
+    image, labels, boxes = (window.layer(kind) for kind in (Image, Labels, Vectors))
+    assert np.array_equal(labels.data > 0, image.data > 40)
+    y, x = np.nonzero(image.data > 40)
+    assert boxes.data[:, 0].min(axis=0).tolist() == [y.min() - 0.5, x.min() - 0.5]
+    assert boxes.edge_color[0].tolist()[:3] == pytest.approx(rgb(MATCHED_COLOR))
+
+
+def rgb(color: str) -> list[float]:
+    return [int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+
+
+def test_instances_of_an_earlier_frame_are_amber_and_told(
+    window: LiveWindow, engine: ThresholdEngine
+) -> None:
+    window.find("live.shown").setCurrentIndex(window.find("live.shown").findData(Shown.NEWEST))
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    hold = threading.Event()
+    engine._hold = hold
+    window.wait(lambda: "older than the frame" in window.status)
+    color = window.layer(Vectors).edge_color[0].tolist()[:3]
+    hold.set()
+    assert color == pytest.approx(rgb(OLDER_COLOR))
+
+
+def test_a_source_that_cannot_be_opened_says_why(window: LiveWindow) -> None:
+    missing = SourceError("no camera 7: choose another", fault=SourceFault.MISSING)
+    window.play([missing])
+    window.wait(
+        lambda: window.status == "no camera 7: choose another" and not window.run.is_running
+    )
+    assert window.run.status.state is LiveState.FAILED
+    assert window.find("live.start").text() == "Start"
+
+
+def test_a_lost_camera_is_waited_for_and_shown_again(window: LiveWindow) -> None:
+    lost = SourceError("the camera is unplugged", fault=SourceFault.LOST)
+    source = window.play([squares("a"), lost], [lost], endless(squares("b")))
+    window.wait(lambda: source.num_opened >= 3)
+    window.wait(lambda: window.layer(Image).data[15, 45] > 0)
+
+
+def test_the_camera_goes_on_while_a_frame_is_corrected(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    window.find("live.freeze").click()
+    window.wait(lambda: not window.dock.detect.run.steps.is_running)
+    assert window.dock.tabs.currentWidget() is window.dock.review
+    frozen = window.dock.detect.image_layer
+    assert frozen is not None
+    assert frozen.name.startswith("test camera")
+    view = window.dock.review.view
+    assert view is not None
+    assert view.image == frozen
+    assert view.num_visible == 1
+    before = window.run.pipeline.figures().num_frames
+    window.wait(lambda: window.run.pipeline.figures().num_frames > before + 5)
+    live = window.viewer.layers["test camera"]
+    assert not live.visible
+    window.dock.tabs.setCurrentWidget(window.live)
+    assert window.find("live.freeze").text() == "Back to live"
+    window.find("live.freeze").click()
+    assert live.visible
+
+
+def test_another_model_is_used_without_a_stop(
+    window: LiveWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    other = ThresholdEngine(threshold=0.95, categories=TABLE)
+    other._spec = type(other._spec)(**{**other._spec.__dict__, "name": "other"})
+    monkeypatch.setattr("napari_deeppixel.engine.weights.load_model", lambda *_, **__: other)
+    window.find("live.model").setCurrentIndex(1)
+    window.wait(lambda: bool(other.calls))
+    assert source.num_opened == 1
+    assert window.run.is_running
+
+
+def test_a_deleted_live_layer_ends_the_run_with_its_reason(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    window.viewer.layers.remove("test camera")
+    window.wait(lambda: not window.run.is_running)
+    assert "the live layer was deleted" in window.status
+
+
+def test_a_deleted_mask_layer_stays_away_and_the_frames_go_on(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    window.viewer.layers.remove("test camera live instances")
+    drawn = window.run.pipeline.figures().num_draws
+    window.wait(lambda: window.run.pipeline.figures().num_draws > drawn + 3)
+    assert not [each for each in window.viewer.layers if isinstance(each, Labels)]
+
+
+def test_a_size_or_type_that_changes_in_mid_stream_is_followed(window: LiveWindow) -> None:
+    grey16 = (squares("a").astype(np.uint16) * 200)[:40]
+    color = np.stack([squares("b")] * 3, axis=2)
+    steps = [threading.Event() for _ in range(3)]
+    window.play([squares("a"), steps[0], grey16, steps[1], color, steps[2]])
+    window.wait(lambda: len(window.viewer.layers) >= 3)
+    assert window.layer(Image).data.shape == (60, 80)
+    steps[0].set()
+    window.wait(lambda: window.layer(Image).data.shape == (40, 80))
+    assert window.layer(Image).data.dtype == np.uint16
+    steps[1].set()
+    window.wait(lambda: window.layer(Image).rgb)
+    assert window.layer(Image).data.shape == (60, 80, 3)
+    assert window.run.is_running
+
+
+def test_a_model_that_fails_leaves_the_camera_running(
+    window: LiveWindow, engine: ThresholdEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(engine, "predict", fail)
+    window.play(moving())
+    window.wait(lambda: "No more instances: " in window.find("live.model_note").text())
+    assert "out of luck" in window.find("live.model_note").text()
+    before = window.run.pipeline.figures().num_frames
+    window.wait(lambda: window.run.pipeline.figures().num_frames > before + 5)
+
+
+def test_a_frame_is_saved_with_its_instances(window: LiveWindow, tmp_path: Path) -> None:
+    window.live.keep.set_folder(tmp_path)
+    window.play(endless(squares("a")))
+    window.wait(lambda: window.run.last is not None)
+    window.find("live.save").click()
+    window.wait(lambda: "1 saved" in window.find("live.keep_note").text())
+    (path,) = tmp_path.glob("*_coco.json")
+    (saved,) = read_coco(path)
+    assert saved.instances.boxes_xyxy.tolist() == [[10, 10, 20, 20]]
+
+
+def test_a_recording_begins_and_ends_with_its_button(window: LiveWindow, tmp_path: Path) -> None:
+    window.live.keep.set_folder(tmp_path)
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    button = window.find("live.record")
+    button.click()
+    assert button.text() == "Stop recording"
+    recorder = window.live.keep._recorder
+    window.wait(lambda: recorder.stats.written > 3)
+    button.click()
+    window.wait(lambda: not recorder.is_alive)
+    assert (recorder.folder / "instances.json").exists()
+    assert (recorder.folder / "video.mp4").stat().st_size > 0
+
+
+def test_frames_save_themselves_up_to_the_limit(window: LiveWindow, tmp_path: Path) -> None:
+    window.live.keep.set_folder(tmp_path)
+    kinds = window.find("live.capture")
+    kinds.setCurrentIndex(kinds.findData("interval"))
+    window.find("live.every").setValue(0.5)
+    window.find("live.limit").setValue(2)
+    window.play(moving())
+    window.wait(lambda: "the limit is reached" in window.find("live.keep_note").text())
+    assert len(list(tmp_path.glob("*_coco.json"))) == 2
+
+
+def test_a_layer_that_something_else_updates_is_a_source(window: LiveWindow) -> None:
+    theirs = window.viewer.add_image(squares("a"), name="preview")
+    box = window.find("live.source")
+    box.setCurrentIndex(box.findText("layer: preview"))
+    window.find("live.start").click()
+    window.wait(lambda: window.run.last is not None)
+    theirs.data = squares("b")
+    window.wait(lambda: window.run.last.frame.pixels[15, 45] > 0)
+    window.wait(lambda: np.count_nonzero(window.layer(Labels).data[10:20, 40:50]) == 100)
+    # as plugins do when the size changes
+    window.viewer.layers.remove(theirs)
+    window.viewer.add_image(squares("c"), name="preview")
+    window.wait(lambda: window.run.last.frame.pixels[45, 15] > 0)
+    window.viewer.layers.remove("preview")
+    window.wait(lambda: not window.run.is_running)
+    assert "preview was deleted" in window.status
+
+
+def test_closing_the_dock_stops_everything(window: LiveWindow) -> None:
+    source = window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    window.dock.setParent(None)
+    window.dock.close()
+    window.wait(lambda: source.num_closed == source.num_opened)
+    window.wait(lambda: not [t for t in threading.enumerate() if t.name.startswith("deeppixel ")])
