@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Vectors
+from napari.layers import Image, Labels, Tracks, Vectors
 from tests.fakes import ThresholdEngine
 from tests.live.scripted import ScriptedSource
 from tests.widgets.review_window import TABLE, TIMEOUT_MS, squares, use_engine
 
 from napari_deeppixel.dataset.formats.coco import read_coco
+from napari_deeppixel.live.av_devices import CameraFormat
+from napari_deeppixel.live.registry import CameraProvider
 from napari_deeppixel.live.source import SourceError, SourceFault
 from napari_deeppixel.live.status import LiveState
 from napari_deeppixel.viewer.live_layers import MATCHED_COLOR, OLDER_COLOR
@@ -301,3 +303,73 @@ def test_closing_the_dock_stops_everything(window: LiveWindow) -> None:
     window.dock.close()
     window.wait(lambda: source.num_closed == source.num_opened)
     window.wait(lambda: not [t for t in threading.enumerate() if t.name.startswith("deeppixel ")])
+
+
+def test_tracks_of_the_last_seconds_become_a_layer(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.pipeline.figures().num_results > 4)
+    window.find("live.tracks").click()
+    tracks = window.layer(Tracks)
+    assert tracks.name == "test camera tracks"
+    steps = np.unique(tracks.data[:, 1])
+    assert steps.tolist() == list(range(len(steps)))
+    # centres of the squares a and b
+    assert {tuple(row) for row in tracks.data[:, 2:].tolist()} <= {(14.5, 14.5), (14.5, 44.5)}
+
+
+def test_a_cameras_formats_are_offered_and_used(
+    window: LiveWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formats = (CameraFormat(codec="mjpeg", sizes_hw=((480, 640), (720, 1280))),)
+    monkeypatch.setattr(CameraProvider, "list_formats", lambda *_: formats)
+    window.live.source.choose("/dev/video7")
+    sizes = window.find("live.size")
+    window.wait(lambda: sizes.findText("1280 x 720 (mjpeg)") > 0)
+    sizes.setCurrentIndex(sizes.findText("1280 x 720 (mjpeg)"))
+    asked: list[Any] = []
+
+    def create(*what: Any) -> ScriptedSource:
+        asked.extend(what)
+        return ScriptedSource(endless())
+
+    monkeypatch.setattr("napari_deeppixel.widgets.live.create_source", create)
+    window.find("live.start").click()
+    assert asked[0] == "/dev/video7"
+    assert asked[1].size_hw == (720, 1280)
+    assert dict(asked[1].extra) == {"input_format": "mjpeg"}
+    window.live.source.choose("demo")
+    assert sizes.findText("1280 x 720 (mjpeg)") < 0
+
+
+def test_figures_tell_how_busy_the_device_is(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: "CPU" in window.find("live.figures").text())
+
+
+def test_all_boxes_have_one_colour_when_there_are_more_of_them(window: LiveWindow) -> None:
+    shown = window.find("live.shown")
+    shown.setCurrentIndex(shown.findData(Shown.MATCHED))
+    more = threading.Event()
+    window.play([squares("a"), more, squares("a", "b", "c"), threading.Event()])
+    window.wait(lambda: window.run.last is not None)
+    window.run._layers._is_older = True
+    window.layer(Vectors).edge_color = OLDER_COLOR
+    more.set()
+    window.wait(lambda: len(window.layer(Vectors).data) == 12)
+    colors = {tuple(color) for color in window.layer(Vectors).edge_color[:, :3].round(3).tolist()}
+    assert colors == {tuple(np.round(rgb(MATCHED_COLOR), 3))}
+
+
+def test_a_model_that_failed_is_asked_again_when_it_is_chosen_again(
+    window: LiveWindow, engine: ThresholdEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("out of luck")
+
+        patch.setattr(engine, "predict", fail)
+        window.play(moving())
+        window.wait(lambda: "No more instances: " in window.find("live.model_note").text())
+    window.find("live.model").activated.emit(window.find("live.model").currentIndex())
+    window.wait(lambda: window.run.last is not None)

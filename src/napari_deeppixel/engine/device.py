@@ -74,6 +74,21 @@ def pick_device(device: str = "auto") -> str:
     return wanted
 
 
+def device_load(device: str) -> str:
+    """Return how busy a device is, for people: ``GPU 81 %, 3.2 of 24.0 GiB`` or ``CPU 64 %``.
+
+    Of the CPU, since the last call; of a GPU the share only where nvidia-ml-py is installed.
+    """
+    if not device.startswith("cuda"):
+        return f"CPU {psutil.cpu_percent():.0f} %"
+    free, total = torch.cuda.mem_get_info(device)
+    memory = f"{(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB"
+    try:
+        return f"GPU {torch.cuda.utilization(device)} %, {memory}"
+    except (ModuleNotFoundError, RuntimeError):
+        return f"GPU {memory}"
+
+
 def device_description(device: str) -> str:
     """Return name and free memory of a device, for people."""
     for known in list_devices():

@@ -9,6 +9,7 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from napari_deeppixel.live import mmcore_source
 from napari_deeppixel.live.av_devices import (
     DISPLAY,
     CameraFormat,
@@ -113,6 +114,27 @@ class ScreenProvider:
         label = "Screen" if address == "screen" else f"Screen {address.removeprefix('screen:')}"
         info = SourceInfo(address=address, label=label, kind="screen")
         return AvSource(info, options, av_input=screen_input(address, sys.platform))
+
+
+class MMCoreProvider:
+    """The cameras of a microscope that this program runs with pymmcore-plus.
+
+    ``micromanager`` is the active one, and ``micromanager:LABEL`` goes by its label.
+    """
+
+    name = "Micro-Manager"
+
+    def list_sources(self) -> Sequence[SourceInfo]:
+        """Return the cameras that are loaded; nothing is imported for it."""
+        return mmcore_source.list_cameras()
+
+    def opens(self, address: str) -> bool:
+        """Whether it is ``micromanager`` or begins with ``micromanager:``."""
+        return address.partition(":")[0] == mmcore_source.ADDRESS
+
+    def create(self, address: str, options: SourceOptions) -> FrameSource:
+        """Return the camera; whether it is there is known when it is opened."""
+        return mmcore_source.MMCoreSource(address, options)
 
 
 class FileProvider:
@@ -243,6 +265,7 @@ def providers() -> tuple[SourceProvider, ...]:
         CameraProvider(),
         StreamProvider(),
         ScreenProvider(),
+        MMCoreProvider(),
         *map(EntryPointProvider, third_parties),
         FileProvider(),
     )
@@ -280,7 +303,7 @@ def create_source(
     ----------
     address
         ``0`` (the first camera), ``camera:NAME``, ``/dev/video0``, a URL, a path, ``screen``,
-        ``demo``, or what a third party takes.
+        ``micromanager``, ``demo``, or what a third party takes.
     options
         How to open it.
     among

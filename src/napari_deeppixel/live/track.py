@@ -250,7 +250,8 @@ class Tracker:
 
         Rows ``(id, time_s, y, x)``, ordered by id and time; y and x count from pixel centres.
         """
-        rows = np.array(self._history, np.float64).reshape(-1, 4)
+        # a copy first: the model's thread may add to it meanwhile
+        rows = np.array(list(self._history), np.float64).reshape(-1, 4)
         ordered: NDArray[np.float64] = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
         return ordered
 

@@ -119,12 +119,17 @@ class LiveLayers:
             self._drawn = None
         if instances is not None and instances.image_hw == frame.image_hw:
             self._draw_instances(instances)
-        if is_older != self._is_older and self._boxes is not None:
+        if is_older != self._is_older:
             self._is_older = is_older
-            self._boxes.edge_color = OLDER_COLOR if is_older else MATCHED_COLOR
+            if self._boxes is not None:
+                self._boxes.edge_color = self._color
         self._num_draws += 1
         if is_first:
             self._viewer.reset_view()
+
+    @property
+    def _color(self) -> str:
+        return OLDER_COLOR if self._is_older else MATCHED_COLOR
 
     def _draw_frame(self, pixels: NDArray[Any]) -> None:
         pixels = _shown(pixels)
@@ -176,6 +181,7 @@ class LiveLayers:
         place = self._viewer.layers.index(self.image) + 1
         self._viewer.layers.insert(place, self._labels)
         self._viewer.layers.insert(place + 1, self._boxes)
+        self._viewer.layers.selection.active = self.image
 
     def _draw_instances(self, instances: InstanceSet) -> None:
         self._follow_base()
@@ -186,9 +192,13 @@ class LiveLayers:
             )
         self._drawn = instances
         if self._boxes is not None:
+            before = len(self._boxes.data)
             # the event makes napari measure all layers again
             with self._boxes.events.data.blocker():
                 self._boxes.data = boxes_to_vectors(instances.boxes_xyxy)
+            if len(self._boxes.data) > before:
+                # napari gives new ones the colour that the layer was made with
+                self._boxes.edge_color = self._color
 
     def _follow_base(self) -> None:
         if self._base is None:

@@ -5,7 +5,8 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
-from napari.layers import Image
+import numpy as np
+from napari.layers import Image, Tracks
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -22,8 +23,9 @@ from napari_deeppixel import __version__
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.engine.base import CANDIDATE_SCORE, PredictOptions
+from napari_deeppixel.live.av_devices import CameraFormat
 from napari_deeppixel.live.meters import LiveFigures
-from napari_deeppixel.live.registry import create_source
+from napari_deeppixel.live.registry import CameraProvider, create_source
 from napari_deeppixel.live.result import LiveResult
 from napari_deeppixel.live.source import FrameSource, SourceOptions
 from napari_deeppixel.live.status import LiveState, LiveStatus
@@ -36,10 +38,11 @@ from napari_deeppixel.widgets.live_plot import LivePlot
 from napari_deeppixel.widgets.live_run import LiveRun, ModelRequest, Shown
 from napari_deeppixel.widgets.live_sources import SourceChoice
 from napari_deeppixel.widgets.model_choice import ModelChoice
+from napari_deeppixel.widgets.worker import BackgroundTask
 
 _LOOK_MS = 500
 _LINES = {"camera": "#9aa4b2", "model": "#5ab4f0", "screen": "#7bd88f"}
-_SIZES = (None, (240, 320), (480, 640), (720, 1280), (1080, 1920))
+_SIZES = ((240, 320), (480, 640), (720, 1280), (1080, 1920))
 _FREEZE, _BACK = "Freeze and correct", "Back to live"
 
 
@@ -142,9 +145,7 @@ class LiveTab(QWidget):
         for shown in Shown:
             self._shown.addItem(shown.value, shown)
         self._size = combo("live.size", "Size that a camera or the screen is asked for, in pixels.")
-        for size in _SIZES:
-            text = f"{size[1]} x {size[0]}" if size else "the source's own"
-            self._size.addItem(text, size)
+        self._show_sizes(())
         self._fps = _number("live.fps", "Frames a second that a camera is asked for.", high=1000)
         self._timeout = _number(
             "live.timeout",
@@ -153,6 +154,16 @@ class LiveTab(QWidget):
             high=60,
         )
         self._timeout.setSuffix(" s")
+        self._exposure = _number(
+            "live.exposure", "Exposure in milliseconds, of a microscope's camera.", high=100_000
+        )
+        self._exposure.setSuffix(" ms")
+        self._tracks = button(
+            "Tracks of the last seconds",
+            "live.tracks",
+            "Add a Tracks layer of where the objects were lately, one step of its slider for each "
+            "result.",
+        )
         self._loop = named(
             QCheckBox("begin again at the end"), "live.loop", "For videos: play them for ever."
         )
@@ -162,7 +173,9 @@ class LiveTab(QWidget):
         form.addRow("Size", self._size)
         form.addRow("Rate", self._fps)
         form.addRow("Time-out", self._timeout)
+        form.addRow("Exposure", self._exposure)
         form.addRow("Videos", self._loop)
+        form.addRow("", self._tracks)
         widget = QWidget()
         widget.setLayout(form)
         return widget
@@ -172,8 +185,13 @@ class LiveTab(QWidget):
         self._freeze.clicked.connect(self._on_freeze)
         self._save.clicked.connect(self._on_save)
         self._model.model_changed.connect(self._on_model_changed)
+        self._model.activated.connect(self._on_model_chosen)
         self._score.valueChanged.connect(self._on_score_changed)
         self._shown.currentIndexChanged.connect(self._on_shown_changed)
+        self._tracks.clicked.connect(self._on_tracks)
+        self._formats = BackgroundTask(self)
+        self._formats.yielded.connect(self._show_sizes)
+        self.source.source_changed.connect(self._on_source_changed)
         self.run.state_changed.connect(self._say)
         self._timer = QTimer(self)
         self._timer.setInterval(_LOOK_MS)
@@ -182,6 +200,7 @@ class LiveTab(QWidget):
     def shut_down(self) -> None:
         """Stop all work and let go of the viewer; may be called more than once."""
         self._timer.stop()
+        self._formats.abandon()
         self.keep.shut_down()
         self.run.shut_down()
         self.source.shut_down()
@@ -210,14 +229,40 @@ class LiveTab(QWidget):
             raise ValueError("choose a source first")
         if isinstance(chosen, Image):
             return LayerSource(self._viewer, chosen)
+        size_hw, codec = self._size.currentData()
+        extra = {"input_format": codec} if codec else {}
+        if self._exposure.isEnabled() and self._exposure.value():
+            extra["exposure_ms"] = str(self._exposure.value())
         options = SourceOptions(
-            size_hw=self._size.currentData(),
+            size_hw=size_hw,
             fps=self._fps.value() or None,
             is_looped=self._loop.isChecked(),
+            extra=extra,
         )
         if self._timeout.value():
             options = replace(options, timeout_s=self._timeout.value())
         return create_source(chosen, options)
+
+    def _on_source_changed(self) -> None:
+        """Offer what the source can do."""
+        chosen = self.source.chosen
+        address = chosen if isinstance(chosen, str) else ""
+        self._exposure.setEnabled(address.startswith("micromanager"))
+        cameras = CameraProvider()
+        self._formats.abandon()
+        self._show_sizes(())
+        if cameras.opens(address):
+            # opens the camera for a moment
+            self._formats.start(lambda _c, _r: iter([cameras.list_formats(address)]))
+
+    def _show_sizes(self, formats: tuple[CameraFormat, ...]) -> None:
+        """Offer the sizes of a camera's formats, or the usual ones where it does not tell."""
+        self._size.clear()
+        self._size.addItem("the source's own", (None, ""))
+        known = [(size, each.codec) for each in formats for size in each.sizes_hw]
+        for size, codec in known or [(size, "") for size in _SIZES]:
+            named_codec = f" ({codec})" if codec else ""
+            self._size.addItem(f"{size[1]} x {size[0]}{named_codec}", (size, codec))
 
     def _request(self) -> ModelRequest:
         return ModelRequest(model=self._model.weights, device=self._detect.device)
@@ -235,6 +280,12 @@ class LiveTab(QWidget):
         if self.run.is_running and not self._model.error:
             self.run.set_model(self._request())
         self._say()
+
+    def _on_model_chosen(self) -> None:
+        """Ask a model again that had failed, where the person chooses the same once more."""
+        pipeline = self.run.pipeline
+        if pipeline is not None and not self._model.error and not pipeline.model_status.is_running:
+            self.run.set_model(self._request())
 
     def _on_score_changed(self) -> None:
         if self.run.pipeline is not None:
@@ -259,9 +310,10 @@ class LiveTab(QWidget):
                 "screen": figures.screen_fps,
             },
         )
-        self._figures.setText(figures_text(figures))
-        if self.run.last is not None and self.run.last is not self._seen:
-            self._seen = self.run.last
+        load = self.run.device_load
+        self._figures.setText(figures_text(figures) + (f" · {load}" if load else ""))
+        if self.run.newest is not None and self.run.newest is not self._seen:
+            self._seen = self.run.newest
             self.keep.see(self._seen, self._score.value())
 
     def _say(self) -> None:
@@ -292,6 +344,20 @@ class LiveTab(QWidget):
         stopped = "" if model.is_running else "No more instances: "
         again = "" if model.is_running else ". Choose the model again to go on"
         return f"{stopped}{model.message}{again}"
+
+    def _on_tracks(self) -> None:
+        rows = np.zeros((0, 4))
+        if self.run.pipeline is not None:
+            rows = self.run.pipeline.tracker.tracks
+        if not len(rows):
+            self._status.say("there are no tracks yet: press Start first")
+            return
+        # napari's slider counts steps, not seconds
+        rows[:, 1] = np.unique(rows[:, 1], return_inverse=True)[1]
+        image = None if self.run.layers is None else self.run.layers.image
+        scale = (1.0, *(image.scale[-2:] if image is not None else (1, 1)))
+        name = f"{self.keep.source_name} tracks"
+        self._viewer.add_layer(Tracks(rows, name=name, scale=scale, tail_length=100))
 
     # -- taking frames ------------------------------------------------------------------------
 
@@ -357,20 +423,25 @@ def status_text(status: LiveStatus) -> tuple[str, str]:
 
 
 def figures_text(figures: LiveFigures) -> str:
-    """Return rates, latency, skipped frames and load as two lines."""
+    """Return rates, latency, skipped frames and load as three lines."""
     lines = [
         f"{figures.camera_fps:.0f} camera · {figures.model_fps:.1f} model · "
         f"{figures.screen_fps:.1f} screen frames/s",
     ]
     if not math.isnan(figures.screen_age_s):
         lines.append(
-            f"latency {_ms(figures.screen_age_s)}, 95 % {_ms(figures.screen_age_95_s)} · "
-            f"model busy {figures.model_load:.0%} · {figures.num_skipped:,} skipped"
+            f"latency {_ms(figures.screen_age_s)}, 95 % {_ms(figures.screen_age_95_s)}, "
+            f"instances after {_ms(figures.result_age_s)}"
+        )
+        lines.append(
+            f"model busy {figures.model_load:.0%} · {figures.num_skipped:,} frames skipped"
         )
     return "\n".join(lines)
 
 
 def _ms(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "-"
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 

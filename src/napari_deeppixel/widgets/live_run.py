@@ -65,6 +65,8 @@ class LiveRun(QObject):
         Which frame is drawn.
     last
         The newest result that was drawn; None before the first.
+    newest
+        The newest result, drawn or not.
 
     Signals
     -------
@@ -82,6 +84,7 @@ class LiveRun(QObject):
         self._viewer, self._shelf = viewer, shelf
         self.shown = Shown.AUTO
         self.last: LiveResult | None = None
+        self.newest: LiveResult | None = None
         self.pipeline: LivePipeline | None = None
         self._layers: LiveLayers | None = None
         self._source: FrameSource | None = None
@@ -93,6 +96,7 @@ class LiveRun(QObject):
         self.model_message = ""
         self._wanted: ModelRequest | None = None
         self._loading: ModelRequest | None = None
+        self._device = ""
         self._gate = DrawGate(parent)
         self._gate.drawn.connect(self._on_drawn)
         self._loader = BackgroundTask(self)
@@ -121,6 +125,15 @@ class LiveRun(QObject):
             return LiveStatus(state=LiveState.STOPPED, message="letting go of the source")
         return self._ended
 
+    @property
+    def device_load(self) -> str:
+        """How busy the model's device is, for people; empty before a model is loaded."""
+        if not self._device:
+            return ""
+        from napari_deeppixel.engine.device import device_load
+
+        return device_load(self._device)
+
     def figures(self) -> LiveFigures | None:
         """Return how it is doing; None while nothing runs."""
         return None if self.pipeline is None else self.pipeline.figures()
@@ -142,7 +155,7 @@ class LiveRun(QObject):
     def start(self, source: FrameSource, *, request: ModelRequest, options: PredictOptions) -> None:
         """Open a source, and load a model meanwhile."""
         self.stop()
-        self.last = self._drawn_frame = self._drawn_result = None
+        self.last = self.newest = self._drawn_frame = self._drawn_result = None
         self._is_matched = False
         base = source.layer if isinstance(source, LayerSource) else None
         self._source = source
@@ -205,13 +218,18 @@ class LiveRun(QObject):
         request = self._loading = self._wanted
         assert request is not None  # the caller has looked
 
-        def work(cancel: CancelToken, report: ReportProgress) -> Iterator[Engine]:
-            yield self._shelf.engine(request.model, request.device, cancel=cancel, report=report)
+        def work(cancel: CancelToken, report: ReportProgress) -> Iterator[tuple[Engine, str]]:
+            # imported here: torch takes seconds, and this runs in a thread
+            from napari_deeppixel.engine.device import pick_device
+
+            engine = self._shelf.engine(request.model, request.device, cancel=cancel, report=report)
+            yield engine, pick_device(request.device)
 
         self._loader.start(work)
 
-    def _on_engine(self, engine: Engine) -> None:
+    def _on_engine(self, loaded: tuple[Engine, str]) -> None:
         if self._loading == self._wanted:
+            engine, self._device = loaded
             self.model_message = ""
             if self.pipeline is not None:
                 self.pipeline.set_engine(engine)
@@ -251,12 +269,14 @@ class LiveRun(QObject):
     def _draw(self, pipeline: LivePipeline, layers: LiveLayers) -> None:
         result = pipeline.results.take()
         if result is not None:
-            is_first, self.last = self.last is None, result
-            if is_first:
-                self.state_changed.emit()
+            is_first, self.newest = self.newest is None, result
         if not layers.is_visible:
             # frozen: nobody sees it, and the frames go on
             return
+        if result is not None:
+            self.last = result
+            if is_first:
+                self.state_changed.emit()
         is_matched = self._shows_matched(pipeline) or isinstance(self._source, LayerSource)
         own_frame = None if result is None else result.frame
         frame = own_frame if is_matched else pipeline.frames.take()

@@ -22,7 +22,7 @@ from napari_deeppixel.viewer.live_layers import is_live_layer
 from napari_deeppixel.widgets.controls import Note, combo, named
 from napari_deeppixel.widgets.worker import BackgroundTask
 
-_STREAM, _FILE = "network stream…", "video file…"
+_STREAM, _FILE = "network stream, other address…", "video file…"
 _VIDEOS = "Videos (*.mp4 *.mkv *.avi *.mov *.webm *.m4v *.mpg *.mpeg *.wmv);;All files (*)"
 
 
