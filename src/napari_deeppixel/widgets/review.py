@@ -300,6 +300,7 @@ class ReviewTab(QWidget):
             (view.selection_changed, self._on_canvas_selection),
             (view.clicked, self._on_clicked),
             (view.layer_added, self._on_layer_added),
+            (view.layer_left, self._on_layer_left),
             (view.session.changed, self._on_session_changed),
             (view.session.visibility_changed, self._on_visibility_changed),
             (view.session.categories_changed, self._on_categories_changed),
@@ -489,15 +490,24 @@ class ReviewTab(QWidget):
 
     def _activate_keys(self) -> None:
         if self._view is not None and self.isVisible():
-            self.keys.activate(self._view.layers)
+            self.keys.activate(filter(self._takes_keys, self._view.layers))
         else:
             self.keys.deactivate()
 
     def _on_layer_added(self, layer: Layer) -> None:
         if isinstance(layer, Labels):
             layer.events.paint.connect(self._on_paint)
-        if self.isVisible():
+        if self.isVisible() and self._takes_keys(layer):
             self.keys.add_layer(layer)
+
+    def _on_layer_left(self, layer: Layer) -> None:
+        self.keys.remove_layer(layer)
+        if isinstance(layer, Labels):
+            layer.events.paint.disconnect(self._on_paint)
+
+    def _takes_keys(self, layer: Layer) -> bool:
+        """Whether keys mean instances on a layer: on complete regions they mean napari's shapes."""
+        return self._view is None or layer != self._view.regions.layer
 
     def showEvent(self, event: Any) -> None:
         """Let the keys work while the tab is open."""
@@ -505,8 +515,9 @@ class ReviewTab(QWidget):
         self._activate_keys()
 
     def hideEvent(self, event: QEvent | None) -> None:
-        """Let them work no longer."""
+        """Let them work no longer; what waits for the mouse waits no more."""
         super().hideEvent(event)  # type: ignore[arg-type]
+        self.tools.gestures.cancel()
         self.keys.deactivate()
 
     def _lend_keys(self, *_what: object) -> None:

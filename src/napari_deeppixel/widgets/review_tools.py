@@ -473,15 +473,16 @@ class ReviewTools(QObject):
         *,
         uuid: str | None = None,
         joins: str = "",
+        job: DetectJob | None = None,
     ) -> None:
         """Ask the model for the mask in a box: of a new instance, or of one that is there.
 
-        Answers to asks with the same `joins` that follow each other are one step to undo.
+        Answers to asks with the same `joins` that follow each other are one step to undo. Who asks
+        about many boxes gives the `job` of all, which takes 1 ms to make.
         """
         ask = _Ask(session=self._editable_session(), uuid=uuid, joins=joins)
-        self._ask(
-            Prompt(job=self._job(), index=index, boxes_xyxy=np.array([box_xyxy]), purpose=ask)
-        )
+        job = job or self._job()
+        self._ask(Prompt(job=job, index=index, boxes_xyxy=np.array([box_xyxy]), purpose=ask))
 
     def _job(self) -> DetectJob:
         try:
@@ -500,12 +501,12 @@ class ReviewTools(QObject):
 
     def ask_selected(self) -> None:
         """Ask the model again for the masks of the selected instances, in their boxes."""
-        joins = str(uuid4())
-        for index, uuid in self._chosen():
+        chosen, job, joins = self._chosen(), self._job(), str(uuid4())
+        for index, uuid in chosen:
             instance = self.view.session.get(index, uuid)
             if instance is not None:
                 x1, y1, x2, y2 = instance.box_xyxy
-                self.ask_box(index, (x1, y1, x2, y2), uuid=uuid, joins=joins)
+                self.ask_box(index, (x1, y1, x2, y2), uuid=uuid, joins=joins, job=job)
 
     def click_missed(self) -> None:
         """Click an object that was missed."""
@@ -632,11 +633,18 @@ class ReviewTools(QObject):
         edits = view.take_box_edits()
         if edits.deleted:
             self.do(tools.deleted(view.session, edits.deleted))
-        joins = str(uuid4())
-        for (index, uuid), box in edits.moved:
-            self.ask_box(index, box, uuid=uuid, joins=joins)
-        for index, box in edits.drawn:
-            self.ask_box(index, box)
+        if not edits.moved and not edits.drawn:
+            return
+        try:
+            job, joins = self._job(), str(uuid4())
+            for (index, uuid), box in edits.moved:
+                self.ask_box(index, box, uuid=uuid, joins=joins, job=job)
+            for index, box in edits.drawn:
+                self.ask_box(index, box, job=job)
+        except NotReadyError:
+            # nothing is lost: it is asked when the settings are right
+            view.boxes.wait(replace(edits, deleted=()))
+            raise
 
 
 def _same_object(session: AnnotationSession, index: PlaneIndex, found: Instance) -> Instance | None:
