@@ -1,6 +1,6 @@
 """The Shapes layer with the boxes of a session's instances."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -132,8 +132,8 @@ class BoxesView:
         self._rows, self._filled, self._missed = [], None, {}
         table = with_other_columns(boxes_features([s for _, s in chosen]), layer.features)
         self._filling = _Filling(layer=layer, rows=rows, table=table)
-        yield from self._fill(layer, chosen)
-        if self._filling is None or len(layer.data) != len(rows):
+        is_whole = yield from self._fill(layer, chosen)
+        if not is_whole or len(layer.data) != len(rows):
             # somebody drew, moved or deleted in between
             self.hold()
             return
@@ -146,7 +146,10 @@ class BoxesView:
         self.update(list(missed.values()))
         self.update_captions()
 
-    def _fill(self, layer: Shapes, chosen: list[tuple[PlaneIndex, InstanceSet]]) -> Iterator[None]:
+    def _fill(
+        self, layer: Shapes, chosen: list[tuple[PlaneIndex, InstanceSet]]
+    ) -> Generator[None, None, bool]:
+        """Fill the layer in steps; return False if somebody else came in between."""
         with self._writing():
             layer.selected_data = set()
             layer.data = []
@@ -157,7 +160,7 @@ class BoxesView:
             if self.is_busy:
                 self.hold()
             if self._filling is None:
-                return
+                return False
             with self._writing():
                 layer.add_rectangles(
                     [corners for index, s in step for corners in self._corners(index, s)],
@@ -167,6 +170,7 @@ class BoxesView:
                 )
             self._filling.num_drawn += sum(len(s) for _, s in step)
             yield
+        return self._filling is not None
 
     def hold(self) -> None:
         """Stop drawing anew, if that is under way, and know what is drawn so far as ours.
@@ -371,13 +375,19 @@ class BoxesView:
             for place in sorted({place for each in cells.values() for place in each})
         }
 
-    def restore_features(self) -> None:
-        """Put the features table back to the session, where a person changed it."""
+    def has_changed_features(self) -> bool:
+        """Whether a person changed the features table."""
         layer = self._filled
         if layer is None or len(layer.data) != len(self._rows) or not self._rows:
-            return
-        if not is_same_table(layer.features, self._features()):
-            self._write_features(layer)
+            return False
+        return not is_same_table(layer.features, self._features())
+
+    def restore_features(self) -> bool:
+        """Put the features table back to the session; return whether a person had changed it."""
+        is_changed = self.has_changed_features()
+        if is_changed and self._filled is not None:
+            self._write_features(self._filled)
+        return is_changed
 
     def _write_features(self, layer: Shapes) -> None:
         with self._writing():

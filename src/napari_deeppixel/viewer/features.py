@@ -64,12 +64,12 @@ def with_rows(table: pd.DataFrame, rows: int) -> pd.DataFrame:
 def put_rows(table: pd.DataFrame, rows: list[int], values: dict[str, list[Any]]) -> None:
     """Write rows of a table by place, in place: column → a value for each row."""
     for name, column in values.items():
-        place = table.columns.get_loc(name)
+        place = list(table.columns).index(name)
         if len(rows) == 1:
             # a tenth of the time
             table.iat[rows[0], place] = column[0]
         else:
-            table.iloc[rows, place] = column
+            table.iloc[np.array(rows), place] = column
 
 
 def boxes_features(sets: list[InstanceSet]) -> pd.DataFrame:

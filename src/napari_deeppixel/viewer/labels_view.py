@@ -407,10 +407,16 @@ class LabelsView:
             for handle, cells in self._unsettled().items()
         }
 
-    def restore_features(self) -> None:
-        """Put the features table back to the session, where a person changed it."""
-        if not is_same_table(self.layer.features, self._written):
+    def has_changed_features(self) -> bool:
+        """Whether a person changed the features table."""
+        return not is_same_table(self.layer.features, self._written)
+
+    def restore_features(self) -> bool:
+        """Put the features table back to the session; return whether a person had changed it."""
+        is_changed = self.has_changed_features()
+        if is_changed:
             self._put_features({})
+        return is_changed
 
 
 def _place(table: pd.DataFrame, column: str) -> int:

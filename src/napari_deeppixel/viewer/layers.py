@@ -81,6 +81,10 @@ class InstanceLayers:
         Signal: a layer of ours came into the viewer.
     layer_left
         Signal: a layer is no longer ours.
+    told
+        Signal: something for the person, such as why a change was not taken.
+    last_planes
+        The planes that the last undo or redo changed.
     is_tool_armed
         While a drawing tool waits for the mouse, clicks select nothing.
     """
@@ -90,6 +94,7 @@ class InstanceLayers:
     clicked = Signal(object, bool)
     layer_added = Signal(object)
     layer_left = Signal(object)
+    told = Signal(str)
 
     # what a person can do to a layer of ours, as its undo and "new label" keys do it
     _KEYS: ClassVar[dict[str, Callable[["InstanceLayers"], object]]] = {
@@ -120,6 +125,7 @@ class InstanceLayers:
         self.overlap_rule = OverlapRule.TAKE
         self.drawn_category_id: int | None = None
         self.metadata: dict[str, Any] = {}
+        self.last_planes: list[PlaneIndex] = []
         # the largest number that an instance had when our layers were last drawn
         self._top = session.next_handle - 1
         self._is_taking = False
@@ -368,6 +374,9 @@ class InstanceLayers:
     # -- session → layers ---------------------------------------------------------------------
 
     def _on_session_changed(self, applied: Applied) -> None:
+        action = applied.action
+        planes = {c.index for c in action.changes} | {c.index for c in action.regions}
+        self.last_planes = sorted(planes)
         changes = [self._as_shown(change) for change in applied.action.changes]
         self._update([c for c in changes if c is not None])
         if applied.action.regions:
@@ -496,7 +505,7 @@ class InstanceLayers:
             )
         except ReadOnlyError as error:
             # what was painted is taken off again
-            self._viewer.status = str(error)
+            self._tell(str(error))
             self.dirtied.emit()
         finally:
             self._is_taking = False
@@ -598,19 +607,33 @@ class InstanceLayers:
 
     def _take_attributes(self, view: LabelsView | BoxesView) -> None:
         attributes = view.changed_attributes()
+        why = ""
         try:
             for index in self.session.plane_indices if attributes else ():
                 self.session.take_attributes(index, attributes)
         except ReadOnlyError as error:
-            self._viewer.status = str(error)
+            why = str(error)
         known = {category.name for category in self.session.categories.categories}
         unknown = {name for name, _ in attributes.values() if name} - known
         if unknown:
-            self._viewer.status = (
+            why = (
                 f"category must be one of {sorted(known)}, got {sorted(unknown)}: the table is as "
-                "it was"
+                "it was. The card in the Review tab takes new ones"
             )
-        view.restore_features()
+        if view.restore_features() and not why:
+            why = "category and state can be changed in the table; what is measured is as it was"
+        if why:
+            self._tell(why)
+
+    def _tell(self, message: str) -> None:
+        self._viewer.status = message
+        self.told.emit(message)
+
+    def has_changed_tables(self) -> bool:
+        """Whether a person changed a cell of our features tables, which napari tells nobody."""
+        return self.boxes.has_changed_features() or any(
+            view.has_changed_features() for view in self._groups
+        )
 
     def _take_regions(self) -> None:
         if self.regions.is_busy:
@@ -619,7 +642,7 @@ class InstanceLayers:
         try:
             self.regions.take()
         except ReadOnlyError as error:
-            self._viewer.status = str(error)
+            self._tell(str(error))
 
     def take_box_edits(self) -> BoxEdits:
         """Return what a person did in the boxes layer, and put the layer back to the session."""

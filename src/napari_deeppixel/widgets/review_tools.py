@@ -176,7 +176,7 @@ class ReviewTools(QObject):
         self.keep()
         view = self.view
         if not view.session.apply(action, joins=joins):
-            self.said.emit(f"{action.name}: {nothing}")
+            self.said.emit(f"Nothing to do: {nothing}.")
             return False
         self.said.emit(action.name)
         return True
@@ -198,7 +198,8 @@ class ReviewTools(QObject):
         """Give the selected instances the category at a position (0 is the first)."""
         categories = self.view.session.categories.categories
         if position >= len(categories):
-            self.said.emit(f"there are {len(categories)} categories: type a new one in the card")
+            known = ", ".join(category.name for category in categories)
+            self.said.emit(f"No category {position + 1}: there is {known}. Type one in the card.")
             return
         self.set_category(categories[position].name)
 
@@ -267,12 +268,22 @@ class ReviewTools(QObject):
         """Take the last step back."""
         self._set_pending(None)
         name = self.view.undo()
-        self.said.emit(f"Undone: {name}" if name else "Nothing to undo")
+        self.said.emit(f"Undone: {name}{self._seen()}" if name else "Nothing to undo")
 
     def redo(self) -> None:
         """Do the step again that was taken back last."""
         name = self.view.redo()
-        self.said.emit(f"Done again: {name}" if name else "Nothing to do again")
+        self.said.emit(f"Done again: {name}{self._seen()}" if name else "Nothing to do again")
+
+    def _seen(self) -> str:
+        """Go to the plane where a step was taken back or done again; return what to say of it."""
+        view = self.view
+        planes = view.last_planes
+        if not planes or view.planes.current() in planes:
+            return ""
+        view.planes.show(planes[0])
+        others = f" and {len(planes) - 1} more" if len(planes) > 1 else ""
+        return f", on plane {', '.join(map(str, planes[0]))}{others}"
 
     # -- planes -------------------------------------------------------------------------------
 
@@ -620,7 +631,7 @@ class ReviewTools(QObject):
 
     def shut_down(self) -> None:
         """Stop all work."""
-        self.gestures.cancel()
+        self.gestures.close()
         self._task.abandon()
 
     # -- the boxes layer ----------------------------------------------------------------------
