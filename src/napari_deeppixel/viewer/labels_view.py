@@ -14,7 +14,8 @@ from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, label_dtype
 from napari_deeppixel.edits.action import Change
 from napari_deeppixel.edits.diff import Region, draw_region
-from napari_deeppixel.edits.session import AnnotationSession, drawing_rank
+from napari_deeppixel.edits.levels import drawing_rank
+from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer.features import (
     EDITABLE_COLUMNS,
     attribute_rows,
@@ -297,12 +298,16 @@ class LabelsView:
         drawn = self.members(index, region)
         if brings_back and np.array_equal(seen, draw_region(drawn, region, seen.dtype)):
             return False
+        # what other layers of ours show there
+        shown = self._session.shown_in(index, region)
+        beside = [instance for instance in shown if not self.is_member(instance)]
         return self._session.take_label_region(
             index,
             drawn,
             small_numbers(np.array(seen), first=self._session.next_handle),
             region_xyxy=region,
             brings_back=brings_back,
+            beside=beside,
             **settings,
         )
 
