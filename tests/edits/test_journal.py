@@ -517,8 +517,14 @@ def test_snapshot_that_finds_no_space_is_told_and_tried_again(
         patch.setattr(Path, "replace", _no_space)
         desk.work(*[draw] * 12)
         assert "the disk is full" in desk.waits_for(JournalPhase.FAILED).message
-        # the logs are good all the same
-        assert everything(read_journal(desk.folder)[0]) == everything(desk.session)
+        # the logs are good all the same, a moment later
+        pause = threading.Event()
+        for _ in range(200):
+            if everything(read_journal(desk.folder)[0]) == everything(desk.session):
+                break
+            pause.wait(0.05)
+        else:
+            pytest.fail("the logs do not hold what was done")
     desk.waits_for(JournalPhase.SAVED)
     assert desk.everything_comes_back()
     desk.journal.close()
