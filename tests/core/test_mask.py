@@ -255,6 +255,15 @@ def test_a_packed_mask_reads_as_before(height: int, width: int, seed: int) -> No
     assert np.array_equal(mask.pixels, pixels)
 
 
+def test_a_packed_mask_tells_its_place_without_its_pixels(monkeypatch) -> None:
+    mask = CroppedMask(pixels=np.ones((300, 200), np.bool_), y=3, x=4)
+    mask.pack()
+    monkeypatch.setattr("zlib.decompress", None)
+    assert mask.crop_hw == (300, 200)
+    assert mask.box_xyxy == (4, 3, 204, 303)
+    assert mask.slices == (slice(3, 303), slice(4, 204))
+
+
 def test_a_large_packed_mask_takes_little_memory_and_survives_pickling() -> None:
     mask = CroppedMask(pixels=np.ones((1000, 1000), np.bool_), y=0, x=0)
     mask.pack()

@@ -1,9 +1,11 @@
 """Made-up work on a session, the same for the same numbers, and what it leaves behind.
 
 As a script, ``scribble.py FOLDER SEED``: works on and on with a journal open, and prints the number
-of each step once it is over.
+of each step once it is over. Now and then the disk fails once, and all is written anew.
 """
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,9 +30,12 @@ HW = (24, 32)
 IMAGE = as_image_array(np.zeros((2, *HW), np.uint8), name="two planes", source="/data/two.tif")
 PLANES = ((0,), (1,))
 
-# Ten steps to a log: snapshots come all the time. A busy CI machine may stop a thread for longer
-# than a person would wait.
-PACE = JournalPace(steps=10, wait_s=0.5)
+# as shipped, but for ten steps to a log: snapshots come all the time
+PACE = JournalPace(steps=10)
+
+# of a plane of its own, which only steps on all of it touch; in every third seed
+MANY = 500
+CROWDED = (2,)
 
 
 def new_session() -> AnnotationSession:
@@ -124,6 +129,32 @@ def redo(session: AnnotationSession, _rng: np.random.Generator) -> None:
     session.redo()
 
 
+def crowd(session: AnnotationSession) -> None:
+    """Fill the crowded plane with predictions."""
+    pixels = np.ones((2, 2), np.bool_)
+    masks = [CroppedMask(pixels=pixels, y=number // 30, x=number % 30) for number in range(MANY)]
+    predictions = InstanceSet(
+        image_hw=HW,
+        masks=tuple(masks),
+        categories=session.categories,
+        scores=np.full(MANY, 0.9),
+        uuids=tuple(f"one of many {number}" for number in range(MANY)),
+    )
+    session.add_predictions(CROWDED, predictions)
+
+
+def review_all(session: AnnotationSession, rng: np.random.Generator) -> None:
+    """Give all that is shown on the crowded plane another state."""
+    states = (InstanceState.ACCEPTED, InstanceState.UNSURE, InstanceState.UNREVIEWED)
+    state = states[int(rng.integers(len(states)))]
+    shown = session.visible(CROWDED).uuids
+    before = [session.get(CROWDED, uuid) for uuid in shown]
+    changes = tuple(
+        Change(index=CROWDED, before=one, after=replace(one, state=state)) for one in before if one
+    )
+    session.apply(Action(name="review all", changes=changes))
+
+
 Work = Callable[[AnnotationSession, np.random.Generator], None]
 ALL_WORK: tuple[Work, ...] = (
     run_model,
@@ -144,10 +175,14 @@ def steps(session: AnnotationSession, seed: int) -> Iterator[int]:
     """Work on a session for ever; yield the number of each step, 1, 2, …, after it."""
     rng = np.random.default_rng(seed)
     run_model(session, rng)
+    usual = _USUAL
+    if seed % 3 == 0:
+        crowd(session)
+        usual = (*_USUAL, review_all, review_all)
     number = 1
     while True:
         yield number
-        _USUAL[int(rng.integers(len(_USUAL)))](session, rng)
+        usual[int(rng.integers(len(usual)))](session, rng)
         number += 1
 
 
@@ -206,14 +241,30 @@ def _blob(rng: np.random.Generator) -> CroppedMask:
     return mask
 
 
+class _FailingDisk:
+    """`os.write` that fails once, when it is told to."""
+
+    def __init__(self) -> None:
+        self.fails_next = False
+        self._write = os.write
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if self.fails_next:
+            self.fails_next = False
+            raise OSError(errno.EIO, "passing error")
+        return self._write(descriptor, data)
+
+
 def _work_for_ever(folder: Path, seed: int) -> None:
-    session = new_session()
+    session, disk = new_session(), _FailingDisk()
     journal = open_journal(folder, session, image=IMAGE, pace=PACE)
     journal.flush()
+    os.write = disk.write  # type: ignore[assignment]
     pauses = np.random.default_rng(seed + 1)
     for number in steps(session, seed):
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()
+        disk.fails_next = pauses.random() < 0.05
         time.sleep(float(pauses.random()) * 0.006)
 
 

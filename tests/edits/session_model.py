@@ -5,6 +5,7 @@ interest, no changes and no handles of its own.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,6 +55,8 @@ class World:
 
     things: dict[Key, Thing]
     regions: dict[Plane, tuple[Outline, ...]]
+    # what a person ever touched, lowest first
+    pile: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +99,14 @@ class Model:
 
     def drawn(self, plane: Plane) -> list[str]:
         """Return the visible uuids, lowest first."""
-        visible = self.visible(plane)
-        return sorted(visible, key=lambda uuid: visible[uuid].rank)  # stable
+        visible, pile = self.visible(plane), self.now.pile
+        touched = [uuid for place, uuid in pile if place == plane]
+
+        def height(uuid: str) -> tuple[bool, int, float]:
+            is_human, score = visible[uuid].rank
+            return is_human, touched.index(uuid) if is_human and uuid in touched else 0, score
+
+        return sorted(visible, key=height)  # stable
 
     def label_image(self, plane: Plane, handles: dict[str, int]) -> NDArray[np.int64]:
         """Return what the plane looks like."""
@@ -133,8 +142,27 @@ class Model:
         self._joins = joins
         self.undone.clear()
         kept = {key: thing for key, thing in things.items() if thing is not None}
-        self.now = World(kept, self.now.regions | (regions or {}))
+        pile = self._piled(changes or {})
+        self.now = World(kept, self.now.regions | (regions or {}), pile)
         return True
+
+    def _piled(self, changes: dict[Key, Thing | None]) -> tuple[Key, ...]:
+        """Return the pile after some changes: new things on top, touched predictions below all."""
+        before = self.now.things
+        pile = [key for key in self.now.pile if changes.get(key, before.get(key)) is not None]
+        touched = {
+            key: thing
+            for key, thing in changes.items()
+            if thing is not None and is_reviewed(thing) and (key not in pile)
+        }
+        # the session sorts what comes at once, and the model says how
+        new = [key for key in touched if key not in before]
+        places = {uuid: n for order in self.order.values() for n, uuid in enumerate(order)}
+        new.sort(key=lambda key: (touched[key].rank, places[key[1]]))
+        old = [key for key in touched if key in before and not is_reviewed(before[key])]
+        gains = {key: bool((touched[key].mask & ~before[key].mask).any()) for key in old}
+        old.sort(key=lambda key: (gains[key], before[key].rank, places[key[1]]))
+        return (*old, *pile, *new)
 
     def undo(self) -> None:
         """Go back one world."""
@@ -180,7 +208,7 @@ class Model:
                 t.mask
                 for t in kept.values()
                 if t.state in (InstanceState.EDITED, InstanceState.DRAWN)
-                and t.category == thing.category
+                and (t.category == thing.category or is_relabelled(t, thing, predictions.values()))
             ]
             covered = np.logical_or.reduce([np.zeros_like(thing.mask), *shaped]) & thing.mask
             # what a person saw there and left as it was may come again
@@ -303,3 +331,11 @@ def lies_inside(mask: NDArray[np.bool_], region_xyxy: tuple[int, int, int, int])
         and (rows < (y2 - 1 if y2 < HW[0] else y2)).all()
         and (columns < (x2 - 1 if x2 < HW[1] else x2)).all()
     )
+
+
+def is_relabelled(shape: Thing, thing: Thing, things: Iterable[Thing]) -> bool:
+    """Whether a shape is a part of a thing, or things lie in it that make most of it up."""
+    inside = [t.mask for t in things if (t.mask & shape.mask).sum() >= 0.5 * t.mask.sum()]
+    made_up = np.logical_or.reduce([np.zeros_like(shape.mask), *inside]) & shape.mask
+    half = 0.5 * shape.mask.sum()
+    return bool((thing.mask & shape.mask).sum() >= half or made_up.sum() >= half)

@@ -15,7 +15,7 @@ def test_change_about_two_instances_is_refused() -> None:
 
 
 def test_change_about_no_instance_is_refused() -> None:
-    with pytest.raises(ValueError, match="one instance"):
+    with pytest.raises(ValueError, match="got neither"):
         Change(index=(), before=None, after=None)
 
 

@@ -1,5 +1,7 @@
 """Hand edits of a label image against masks that can be checked by eye."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,8 +36,16 @@ def edits_of(
     *,
     region_xyxy: Region = WHOLE,
     rule: OverlapRule = OverlapRule.TAKE,
+    beside: Sequence[Instance] = (),
 ) -> list[LabelEdit]:
-    return label_edits(instances, seen, region_xyxy=region_xyxy, rule=rule, drawn_category_id=7)
+    return label_edits(
+        instances,
+        seen,
+        region_xyxy=region_xyxy,
+        rule=rule,
+        drawn_category_id=7,
+        beside=beside,
+    )
 
 
 def pixels(instance: Instance | None) -> set[tuple[int, int]]:
@@ -192,6 +202,103 @@ def test_hidden_pixels_never_change_and_painted_ones_show_as_the_rule_says(rule,
         assert mask[old == 0][free].all()
         if rule is OverlapRule.TAKE:
             assert np.array_equal(mask[shown], (seen == instance.handle)[shown])
+
+
+# -- painting over what another layer shows
+
+
+# 1 is in the layer; 8 and, on top of it, 9 are in others
+NUCLEUS, LOW, TOP = LEFT, one(square(0, 3), handle=8), one(square(1, 4), handle=9)
+
+
+def painted_beside(rule: OverlapRule) -> dict[int, LabelEdit]:
+    """Paint 1 over rows 1 and 3 of columns 3 and 4, which shows 8, 9, and 9 below the empty."""
+    seen = draw_region([NUCLEUS], WHOLE, U16)
+    seen[1:4:2, 3:5] = 1
+    return {e.handle: e for e in edits_of([NUCLEUS], seen, rule=rule, beside=[LOW, TOP])}
+
+
+def test_take_pixels_takes_them_from_what_is_seen_in_another_layer() -> None:
+    edits = painted_beside(OverlapRule.TAKE)
+    assert edits.keys() == {1, 8, 9}
+    assert pixels(edits[1].after) == pixels(NUCLEUS) | {(1, 3), (1, 4), (3, 3), (3, 4)}
+    # at (1, 4) lies 8 as well, hidden under 9
+    assert pixels(edits[8].after) == pixels(LOW) - {(1, 3)}
+    assert pixels(edits[9].after) == pixels(TOP) - {(1, 4), (3, 4)}
+    assert (edits[8].before, edits[9].before) == (LOW, TOP)
+    assert edits[9].after is not None
+    assert edits[9].after.state is InstanceState.EDITED
+
+
+def test_keep_others_stops_at_what_is_seen_in_another_layer() -> None:
+    edits = painted_beside(OverlapRule.KEEP)
+    assert edits.keys() == {1}
+    assert pixels(edits[1].after) == pixels(NUCLEUS) | {(3, 3)}
+
+
+def test_allow_overlap_leaves_another_layer_alone() -> None:
+    edits = painted_beside(OverlapRule.OVERLAP)
+    assert edits.keys() == {1}
+    assert pixels(edits[1].after) == pixels(NUCLEUS) | {(1, 3), (1, 4), (3, 3), (3, 4)}
+
+
+def test_erasing_leaves_another_layer_alone() -> None:
+    seen = draw_region([LEFT], WHOLE, U16)
+    seen[:, 2] = 0
+    for rule in OverlapRule:
+        (edit,) = edits_of([LEFT], seen, rule=rule, beside=[RIGHT])
+        assert pixels(edit.after) == pixels(LEFT) - {(0, 2), (1, 2), (2, 2)}
+
+
+def test_instance_of_another_layer_may_lose_its_last_pixel_to_a_new_one() -> None:
+    seen = np.zeros(HW, np.uint16)
+    seen[0:3, 2:5] = 5
+    gone, new = edits_of([], seen, beside=[RIGHT])
+    assert (new.handle, new.before, pixels(new.after)) == (5, None, pixels(RIGHT))
+    assert (gone.handle, gone.before, gone.after) == (2, RIGHT, None)
+
+
+def test_pixels_under_the_number_of_another_layers_instance_are_that_instances() -> None:
+    seen = draw_region([LEFT], WHOLE, U16)
+    seen[0, 4:6] = 2  # (0, 4) shows it already
+    (edit,) = edits_of([LEFT], seen, beside=[RIGHT])
+    assert (edit.handle, edit.before) == (2, RIGHT)
+    assert pixels(edit.after) == pixels(RIGHT) | {(0, 5)}
+
+
+@pytest.mark.parametrize("rule", OverlapRule)
+@given(seen=arrays(np.uint16, HW, elements=st.integers(0, 4)), num_beside=st.integers(0, 2))
+def test_pixels_go_one_by_one_where_the_rule_says(rule, seen, num_beside) -> None:
+    own = [one(square(0, 0), handle=1), one(square(1, 2), handle=2)]
+    beside = [one(square(2, 3, 4), handle=8), one(square(0, 1, 4), handle=9)][:num_beside]
+    old, over = draw_region(own, WHOLE, U16), draw_region(beside, WHOLE, U16)
+    expected = {i.handle: pixels(i) for i in (*own, *beside)} | {3: set(), 4: set()}
+    for at in map(tuple, np.argwhere(old != seen).tolist()):
+        o, n, b = (int(image[at]) for image in (old, seen, over))
+        if n and (rule is not OverlapRule.KEEP or not (o or b)):
+            expected[n].add(at)
+        if o and (not n or rule is OverlapRule.TAKE):
+            expected[o].discard(at)
+        if n and b and rule is OverlapRule.TAKE:
+            expected[b].discard(at)
+    found = {i.handle: i for i in (*own, *beside)}
+    found |= {e.handle: e.after for e in edits_of(own, seen, rule=rule, beside=beside)}
+    assert {handle: pixels(i) for handle, i in found.items() if i is not None} == {
+        handle: those for handle, those in expected.items() if those
+    }
+
+
+def test_emptying_a_plane_of_a_thousand_instances_takes_no_pass_over_it_for_each() -> None:
+    disc = square(0, 0, 20)
+    there = [
+        one(disc.moved(dy=n // 40 * 30, dx=n % 40 * 30), handle=n + 1, uuid=str(n))
+        for n in range(1200)
+    ]
+    began = time.perf_counter()
+    edits = edits_of(there, np.zeros((900, 1200), np.uint16), region_xyxy=(0, 0, 1200, 900))
+    # measured on 2 cores: 0.1 s; 5 s with a pass for each
+    assert time.perf_counter() - began < 2
+    assert [(e.before, e.after) for e in edits] == [(i, None) for i in there]
 
 
 # -- states

@@ -476,8 +476,8 @@ def test_all_is_written_anew_after_an_fsync_that_failed(
     assert desk.everything_comes_back()
     reason = "what the system says" if number == errno.EIO else "the disk is full"
     assert reason in next(s for s in states if s.message).message
-    # what it stood for is in the second generation
-    assert (desk.folder / "snapshot-2.jsonl.gz").exists()
+    # what it stood for is in another generation
+    assert JournalFolder(path=desk.folder).generations("snapshot")[-1] > 1
 
 
 @pytest.mark.parametrize(
@@ -517,8 +517,14 @@ def test_snapshot_that_finds_no_space_is_told_and_tried_again(
         patch.setattr(Path, "replace", _no_space)
         desk.work(*[draw] * 12)
         assert "the disk is full" in desk.waits_for(JournalPhase.FAILED).message
-        # the logs are good all the same
-        assert everything(read_journal(desk.folder)[0]) == everything(desk.session)
+        # the logs are good all the same, a moment later
+        pause = threading.Event()
+        for _ in range(200):
+            if everything(read_journal(desk.folder)[0]) == everything(desk.session):
+                break
+            pause.wait(0.05)
+        else:
+            pytest.fail("the logs do not hold what was done")
     desk.waits_for(JournalPhase.SAVED)
     assert desk.everything_comes_back()
     desk.journal.close()
@@ -575,10 +581,11 @@ def test_memory_and_folder_stay_small_over_five_thousand_steps(tmp_path: Path) -
             most_in_memory = max(most_in_memory, desk.journal.num_in_memory)
             most_bytes = max(most_bytes, _bytes_in(desk.folder))
     assert most_in_memory <= 1000
-    # two logs of 500 steps and two snapshots with 2,000 steps of history
-    assert most_bytes < 3_000_000
+    # three logs of 500 steps and three snapshots with 2,000 steps of history
+    assert most_bytes < 4_500_000
     assert desk.journal.close(30)
-    assert len(list(desk.folder.glob("snapshot-*"))) == 1
+    # the one before as well, should the newest be damaged
+    assert len(list(desk.folder.glob("snapshot-*"))) == 2
     assert everything(recover(desk.folder)[0]) == everything(desk.session)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from napari_deeppixel.core.image import ImageArray, as_image_array
+from napari_deeppixel.edits import journal_key
 from napari_deeppixel.edits.journal_files import (
     ROOT_VARIABLE,
-    FolderLock,
     JournalFolder,
     JournalLockedError,
     LogFile,
@@ -20,6 +20,7 @@ from napari_deeppixel.edits.journal_files import (
     journal_root,
     write_json,
 )
+from napari_deeppixel.edits.journal_lock import FolderLock
 
 
 def gradient(*shape: int, dtype: str = "uint16") -> np.ndarray:
@@ -81,7 +82,25 @@ class Endless:
 def test_of_a_huge_image_only_a_little_is_read() -> None:
     pixels = Endless()
     image_key(ImageArray(pixels=pixels, axes="tyx"))
-    assert pixels.pixels_read == 16 * 16 * 64 * 64
+    assert pixels.pixels_read == 4 * 16 * 512 * 512
+
+
+def test_sparse_images_that_differ_in_one_object_have_different_keys() -> None:
+    keys = set()
+    for number in range(40):
+        pixels = np.zeros((1024, 1500), np.uint16)
+        # none of them on a grid of samples that leaves pixels out
+        pixels[25 * number + 3, 36 * number + 5] = 200
+        keys.add(image_key(as_image_array(pixels)))
+    assert len(keys) == 40
+
+
+def test_plane_in_memory_is_read_as_a_whole_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_key, "_WHOLE_PIXELS", 1000)
+    pixels = np.zeros((70, 600, 600), np.uint8)
+    key = image_key(as_image_array(pixels, axes="zyx"))
+    pixels[35, 300, 257] = 1
+    assert image_key(as_image_array(pixels, axes="zyx")) != key
 
 
 def test_root_is_where_the_variable_says_else_in_the_persons_data(

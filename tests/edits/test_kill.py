@@ -36,8 +36,8 @@ def work_and_kill(folder: Path, seed: int, seconds: float) -> int:
     return int(lines[-1])
 
 
-def steps_behind(folder: Path, seed: int, last: int) -> int:
-    """Return how many finished steps are missing; checks that what is there is whole."""
+def assert_nothing_is_lost(folder: Path, seed: int, last: int) -> None:
+    """Assert that each step up to the last one that was over comes back, with its undo stack."""
     session, report = recover(folder)
     assert report.damage == ""
     found = everything(session)
@@ -46,7 +46,7 @@ def steps_behind(folder: Path, seed: int, last: int) -> int:
 
     def compare() -> None:
         nonlocal reached
-        if everything(expected) == found:
+        if number >= last - 3 and everything(expected) == found:
             reached = number
 
     # a run of the model that was killed between its categories and its instances
@@ -55,9 +55,8 @@ def steps_behind(folder: Path, seed: int, last: int) -> int:
         compare()
         if number > last:
             break
-    assert reached >= 0, f"what came back is not the session after any of the {last} steps"
+    assert reached >= last, f"of {last} finished steps of {seed}, {reached} came back"
     _assert_same_undo_stack(session, session_after(reached, seed))
-    return max(0, last - reached)
 
 
 def session_after(last: int, seed: int) -> AnnotationSession:
@@ -83,26 +82,25 @@ def instances_of(session: AnnotationSession) -> object:
     return everything(session)["instances"]
 
 
-def test_kill_at_any_moment_loses_at_most_the_stroke_in_progress(
+def test_kill_at_any_moment_loses_no_finished_step(
     tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     chance = random.Random(7)
     waits = [chance.uniform(0, 0.8) for _ in range(KILLS)]
 
-    def one(number: int) -> tuple[int, int]:
+    def one(number: int) -> int:
         folder = tmp_path / str(number)
         last = work_and_kill(folder, number, waits[number])
-        return last, steps_behind(folder, number, last)
+        assert_nothing_is_lost(folder, number, last)
+        return last
 
     # the children mostly sleep and start
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(one, range(KILLS)))
-    behind = [missing for _, missing in results]
-    record_testsuite_property("steps before kills", sum(last for last, _ in results))
-    record_testsuite_property("kills that lost a finished step", sum(map(bool, behind)))
-    assert max(behind) <= 1
-    # enough was done before the kills for snapshots to come in between
-    assert max(last for last, _ in results) > 50
+    record_testsuite_property("steps before kills", sum(results))
+    # enough was done before the kills for snapshots, and failures of the disk, to come in between
+    assert max(results) > 50
+    assert sum(results) > 20 * KILLS
 
 
 def test_lock_of_a_killed_process_is_free_and_of_a_living_one_is_not(tmp_path: Path) -> None:

@@ -29,6 +29,16 @@ def test_copies_are_drawn_on_the_other_plane_and_not_on_their_own() -> None:
     assert len({i.handle for z in (0, 1) for i in session.visible((z,))}) == 5
 
 
+def test_copy_has_a_mask_of_its_own_over_the_same_pixels() -> None:
+    session = session_of({(0,): [rect(0, 0)], (1,): []})
+    done(session, copied_to(session, refs_of("a", index=(0,)), (1,)))
+    (copy,) = new_in(session, (1,))
+    original = got(session, "a", (0,))
+    # the history packs masks, not pixels
+    assert copy.mask is not original.mask
+    assert copy.mask.pixels is original.mask.pixels
+
+
 def test_copy_follows_the_rule_where_another_instance_is() -> None:
     session = session_of({(0,): [rect(0, 0)], (1,): [rect(0, 2, 1, 2)]})
     done(session, copied_to(session, refs_of("a", index=(0,)), (1,), rule=TAKE))

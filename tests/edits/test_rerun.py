@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.edits.made import HW, NUCLEUS, WHOLE, found, one, square
+from tests.edits.made import HW, NUCLEUS, WHOLE, drawn, found, one, square
 
+from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits.action import Action
@@ -174,3 +175,64 @@ def test_an_overlapping_object_that_a_person_left_as_it_was_comes_again() -> Non
     action, replaced = run(present(edited, beside), found(block(3, 2, y=0, x=0)))
     assert [(c.uuid, c.after is not None) for c in action.changes] == [(beside.uuid, True)]
     assert replaced == Replaced(kept=1, held_back=0)
+
+
+# 1 is a nucleus, 2 a cell
+BOTH = CategoryTable.from_names("nucleus", "cell")
+
+
+def of_both(instances: InstanceSet, *category_ids: int) -> InstanceSet:
+    return replace(instances, categories=BOTH, category_ids=np.array(category_ids))
+
+
+def test_parts_of_what_a_person_united_and_relabelled_are_held_back() -> None:
+    united = one(block(3, 6, y=0, x=0), state=InstanceState.EDITED)
+    parts = found(*(block(3, 2, y=0, x=x) for x in (0, 2, 4)))
+    action, replaced = run(of_both(present(united), 2), of_both(parts, 1, 1, 1))
+    assert not action
+    assert replaced == Replaced(kept=1, held_back=3)
+
+
+def test_the_whole_of_what_a_person_split_and_relabelled_is_held_back() -> None:
+    parts = [
+        one(block(3, 2, y=0, x=x), handle=x + 1, state=InstanceState.EDITED) for x in (0, 2, 4)
+    ]
+    whole = found(block(3, 6, y=0, x=0))
+    action, replaced = run(of_both(present(*parts), 2, 2, 2), of_both(whole, 1))
+    assert not action
+    assert replaced == Replaced(kept=3, held_back=1)
+
+
+def test_objects_of_one_kind_inside_an_edited_one_of_another_come_in() -> None:
+    cell = one(block(6, 8, y=0, x=0), state=InstanceState.EDITED)
+    nuclei = found(block(3, 3, y=0, x=0), block(3, 3, y=3, x=4))  # 18 of its 48 pixels
+    action, _ = run(of_both(present(cell), 2), of_both(nuclei, 1, 1))
+    assert new_boxes(action) == [(0, 0, 3, 3), (4, 3, 7, 6)]
+
+
+@pytest.mark.parametrize("category_id", [1, 2])
+def test_parts_of_what_a_person_united_and_deleted_are_held_back(category_id: int) -> None:
+    rejected = one(
+        block(3, 6, y=0, x=0),
+        state=InstanceState.REJECTED,
+        predicted_box_xyxy=(0.1, 0.0, 2.2, 3.0),  # of the first part
+    )
+    parts = found(*(block(3, 2, y=0, x=x) for x in (0, 2, 4)))
+    action, replaced = run(of_both(present(rejected), category_id), of_both(parts, 1, 1, 1))
+    assert not action
+    assert replaced == Replaced(kept=0, held_back=3)
+
+
+@pytest.mark.parametrize("box_xyxy", [(0.4, 0.0, 5.5, 2.2), (np.nan,) * 4])
+def test_objects_in_what_was_found_as_one_and_rejected_come_in(
+    box_xyxy: tuple[float, ...],
+) -> None:
+    rejected = one(block(3, 6, y=0, x=0), state=InstanceState.REJECTED, predicted_box_xyxy=box_xyxy)
+    action, _ = run(present(rejected), found(*(block(3, 2, y=0, x=x) for x in (0, 4))))
+    assert new_boxes(action) == [(0, 0, 2, 3), (4, 0, 6, 3)]
+
+
+def test_objects_in_a_drawn_one_that_was_rejected_come_in() -> None:
+    rejected = drawn(block(3, 6, y=0, x=0), state=InstanceState.REJECTED)
+    action, _ = run(present(rejected), found(block(3, 2, y=0, x=0)))
+    assert new_boxes(action) == [(0, 0, 2, 3)]

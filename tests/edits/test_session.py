@@ -18,12 +18,12 @@ from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
 from napari_deeppixel.edits.action import Action, Change
 from napari_deeppixel.edits.diff import OverlapRule, Region, draw_region
+from napari_deeppixel.edits.levels import drawing_rank
 from napari_deeppixel.edits.rerun import Keep, Replaced
 from napari_deeppixel.edits.session import (
     AnnotationSession,
     Applied,
     ReadOnlyError,
-    drawing_rank,
     erased,
 )
 
@@ -286,6 +286,35 @@ def test_gone_instance_comes_back_with_its_uuid_and_category() -> None:
     painted(session, (1, (0, 0)), brings_back=True)
     (back,) = session.visible(())
     assert (back.uuid, back.category_id, back.handle) == (before.uuid, 2, 1)
+
+
+@pytest.mark.parametrize("number", [2**32 - 1, 2**31])
+def test_number_that_leaves_no_room_for_the_next_ones_is_replaced(number: int) -> None:
+    session = session_with(found(square(0, 0)))
+    seen = session.visible(()).label_image().astype(np.uint32)
+    seen[5, 7] = number
+    seen[5, 0] = 2
+    session.take_label_region((), session.shown_in((), WHOLE), seen, region_xyxy=WHOLE)
+    assert handles(session) == [1, 2, 3]
+    painted(session, (session.next_handle, (5, 4)))
+    assert handles(session) == [1, 2, 3, 4]
+
+
+def test_painting_over_what_another_layer_shows_takes_from_it_in_the_same_step() -> None:
+    session = session_with(found(square(0, 0), square(0, 4)))
+    before = session.snapshot()
+    own, other = session.shown_in((), WHOLE)
+    seen = draw_region([own], WHOLE, U16)
+    seen[:, 3:] = 1
+    assert session.take_label_region((), [own], seen, region_xyxy=WHOLE, beside=[other])
+    (grown,) = session.visible(())
+    assert (grown.handle, grown.area) == (1, 9 + 6 * 5)
+    # its last pixel went: the model's instance stays as rejected
+    left = session.get((), other.uuid)
+    assert left is not None
+    assert left.state is InstanceState.REJECTED
+    session.undo()
+    assert_same_snapshot(session.snapshot(), before)
 
 
 def test_new_instance_gets_the_first_category_or_the_one_that_was_chosen() -> None:

@@ -15,7 +15,7 @@ from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits import planes_tools, region_tools, reshape_tools, tools
 from napari_deeppixel.edits.action import Action
 from napari_deeppixel.edits.diff import OverlapRule
-from napari_deeppixel.edits.draft import InstanceRef
+from napari_deeppixel.edits.draft import EditError, InstanceRef
 from napari_deeppixel.edits.session import AnnotationSession
 
 Tool: TypeAlias = Callable[[AnnotationSession, list[InstanceRef], OverlapRule], Action]
@@ -101,7 +101,11 @@ def _interpolated(session: AnnotationSession, refs: list[InstanceRef], rule: Ove
     ends = {index: (index, uuid) for index, uuid in refs if session.is_visible(index, uuid)}
     if len(ends) < 2:
         return Action(name="nothing")
-    return planes_tools.interpolated(session, *ends.values(), rule=rule)
+    try:
+        return planes_tools.interpolated(session, *ends.values(), rule=rule)
+    except EditError:
+        # scattered pixels may leave nothing between them, which is refused
+        return Action(name="nothing")
 
 
 def _masks(session: AnnotationSession) -> dict[InstanceRef, CroppedMask]:

@@ -129,7 +129,7 @@ def take(source: MMCoreSource, num_frames: int) -> list[Frame]:
 def take_to_the_error(source: MMCoreSource) -> tuple[list[Frame], SourceError]:
     frames = []
     try:
-        for frame in source.frames():
+        for frame in islice(source.frames(), 500):
             frames.append(frame)
     except SourceError as error:
         return frames, error
@@ -330,7 +330,7 @@ def test_a_live_view_that_others_stopped_is_waited_for_and_not_started(
     next(frames)
     core.stopSequenceAcquisition()
     with pytest.raises(SourceError, match="its live view was stopped") as caught:
-        list(frames)
+        list(islice(frames, 500))
     source.close()
     assert caught.value.fault is SourceFault.TIMEOUT
     with pytest.raises(SourceError, match="its live view was stopped"):
@@ -361,7 +361,7 @@ def test_an_acquisition_goes_before_us(
     try:
         assert begun.wait(5)
         with pytest.raises(SourceError, match="an acquisition runs") as caught:
-            list(frames)
+            list(islice(frames, 500))
         assert caught.value.fault is SourceFault.BUSY
         source.close()
         assert not core.isSequenceRunning()
@@ -458,7 +458,7 @@ def test_devices_that_are_unloaded_are_told(core: Core, source: MMCoreSource) ->
     next(frames)
     core.unloadAllDevices()
     with pytest.raises(SourceError, match="has stopped"):
-        list(frames)
+        list(islice(frames, 500))
     source.close()
     with pytest.raises(SourceError, match="load its configuration"):
         source.open()
@@ -472,7 +472,7 @@ def test_a_wait_is_interrupted_at_once(camera: CountingCamera) -> None:
 
     def read() -> None:
         nonlocal ended
-        ended = list(source.frames())
+        ended = list(islice(source.frames(), 500))
 
     thread = threading.Thread(target=read)
     thread.start()

@@ -1,5 +1,6 @@
 """The boxes layer and the session in step both ways."""
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,9 +9,10 @@ import pandas as pd
 import pytest
 from napari.layers import Shapes
 from napari.layers.shapes import _shapes_mouse_bindings as shapes_mouse
-from tests.viewer.scene import HW, Scene, assert_in_step, found, rect
+from tests.viewer.scene import HW, TABLE, Scene, assert_in_step, found, rect
 
-from napari_deeppixel.core.instance import InstanceState
+from napari_deeppixel.core.geometry import boxes_xyxy_to_corners_yx
+from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.edits.tools import deleted
 from napari_deeppixel.viewer import boxes_view
 from napari_deeppixel.viewer.box_edits import BoxEdits
@@ -374,3 +376,86 @@ def test_edits_join_each_box_once() -> None:
     assert first.then(later) == BoxEdits(
         moved=((((), "a"), C_BOX),), deleted=(((), "c"), ((), "b"))
     )
+
+
+def many_boxes() -> Scene:
+    """Return a scene with 250 boxes, which are drawn in three steps."""
+    places = [(y, x) for y in range(0, 100, 4) for x in range(0, 40, 4)]
+    masks = [rect(y, x, 3, 3) for y, x in places]
+    instances = InstanceSet(
+        image_hw=(100, 60), masks=tuple(masks), categories=TABLE, scores=np.full(len(masks), 0.9)
+    )
+    return Scene((100, 60), {(): instances})
+
+
+def begin_to_redraw(scene: Scene, *, steps: int = 2) -> Iterator[None]:
+    """Return what is left of a redraw of all boxes after some steps."""
+    scene.view.boxes.forget()
+    left = scene.view.redraw_boxes()
+    for _ in range(steps):
+        next(left)
+    assert len(scene.boxes.data) == 100 * (steps - 1)
+    return left
+
+
+def test_a_box_that_is_drawn_while_boxes_are_drawn_anew_is_taken() -> None:
+    scene = many_boxes()
+    left = begin_to_redraw(scene)
+    scene.boxes.add_rectangles(boxes_xyxy_to_corners_yx([(45, 10, 55, 30)]))
+    for _ in left:
+        pass
+    assert rounded(scene.view.take_box_edits())["drawn"] == [((), (45, 10, 55, 30))]
+    scene.redraw()
+    assert_in_step(scene.view)
+
+
+def test_a_box_that_is_deleted_while_boxes_are_drawn_anew_is_taken() -> None:
+    scene = many_boxes()
+    uuid = scene.session.visible(()).uuids[7]
+    left = begin_to_redraw(scene)
+    scene.boxes.selected_data = {7}
+    scene.boxes.remove_selected()
+    for _ in left:
+        pass
+    assert scene.view.take_box_edits().deleted == (((), uuid),)
+
+
+def test_a_drawing_that_begins_while_boxes_are_drawn_anew_is_not_disturbed() -> None:
+    scene = many_boxes()
+    left = begin_to_redraw(scene)
+    # as napari's rectangle tool does at the press of the mouse
+    scene.boxes._is_creating = True
+    scene.boxes.add(
+        boxes_xyxy_to_corners_yx([(45, 10, 55, 30)])[0], shape_type="rectangle", gui=True
+    )
+    for _ in left:
+        pass
+    assert len(scene.boxes.data) == 101
+    scene.boxes._is_creating = False
+    assert rounded(scene.view.take_box_edits())["drawn"] == [((), (45, 10, 55, 30))]
+
+
+def test_a_redraw_that_nobody_finishes_loses_no_edit() -> None:
+    scene = many_boxes()
+    begin_to_redraw(scene)
+    scene.boxes.add_rectangles(boxes_xyxy_to_corners_yx([(45, 10, 55, 30)]))
+    scene.redraw()
+    assert rounded(scene.view.take_box_edits())["drawn"] == [((), (45, 10, 55, 30))]
+
+
+def test_edits_that_nobody_could_use_come_again() -> None:
+    scene = Scene()
+    scene.boxes.add_rectangles(boxes_xyxy_to_corners_yx([(20, 3, 26, 9)]))
+    edits = scene.view.take_box_edits()
+    scene.view.boxes.wait(edits)
+    assert scene.view.take_box_edits() == edits
+    assert not scene.view.take_box_edits()
+
+
+def test_napari_says_who_is_drawing_where_we_look() -> None:
+    # private names, which a new napari may change: then work under way would be drawn over
+    scene = Scene()
+    assert not scene.boxes._is_creating
+    assert not scene.boxes._is_moving
+    assert not scene.labels._block_history
+    assert callable(scene.boxes._data_view.edit)

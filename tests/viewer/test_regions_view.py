@@ -185,3 +185,42 @@ def test_regions_are_as_they_were_after_the_image_went() -> None:
     scene.view.redo()
     assert scene.view.regions.layer is None
     scene.settle()
+
+
+def test_a_region_is_taken_when_its_drawing_ends_not_before() -> None:
+    scene = with_regions()
+    layer = layer_of(scene)
+    # as napari's polygon tool does at the first click
+    layer._is_creating = True
+    layer.add(yx(((14.0, 4.0), (20.0, 4.0), (20.0, 8.0))), shape_type="polygon", gui=True)
+    scene.settle()
+    assert scene.session.regions(()) == (SQUARE, OTHER)
+    assert len(layer.data) == 3
+    layer._is_creating = False
+    scene.settle()
+    assert scene.session.regions(())[2] == ((14.0, 4.0), (20.0, 4.0), (20.0, 8.0))
+
+
+def test_an_undo_while_a_region_is_drawn_is_drawn_and_kept_afterwards() -> None:
+    scene = with_regions()
+    layer, drawn = layer_of(scene), ((14.0, 4.0), (20.0, 4.0), (20.0, 8.0))
+    layer._is_creating = True
+    layer.add(yx(drawn), shape_type="polygon", gui=True)
+    scene.session.undo()
+    assert scene.session.regions(()) == ()
+    assert len(layer.data) == 3
+    layer._is_creating = False
+    scene.settle()
+    assert scene.session.regions(()) == (drawn,)
+    assert len(layer.data) == 1
+
+
+def test_a_drawing_that_is_given_up_leaves_what_happened_meanwhile() -> None:
+    scene = with_regions()
+    layer = layer_of(scene)
+    layer._is_creating = True
+    scene.session.undo()
+    layer._is_creating = False
+    scene.settle()
+    assert scene.session.regions(()) == ()
+    assert len(layer.data) == 0

@@ -887,3 +887,31 @@ def test_the_views_are_found_by_their_image_alone() -> None:
     scene = Scene()
     assert scene.image.metadata[VIEW_KEY] is scene.view
     assert isinstance(scene.labels.metadata[VIEW_KEY], InstanceLayers)
+
+
+@pytest.mark.parametrize("mode", [LabelsMode.ONE, LabelsMode.BY_CATEGORY, LabelsMode.BY_INSTANCE])
+@pytest.mark.parametrize(
+    ("rule", "areas", "shared"),
+    [
+        (OverlapRule.TAKE, (29, 11), 0),
+        (OverlapRule.KEEP, (20, 20), 0),
+        (OverlapRule.OVERLAP, (29, 20), 9),
+    ],
+)
+def test_the_overlap_rule_holds_between_layers_as_it_does_in_one(
+    mode: LabelsMode, rule: OverlapRule, areas: tuple[int, int], shared: int
+) -> None:
+    scene = Scene(mode=mode, rule=rule)
+    (layer,) = {view.layer for view in scene.view._groups if view.is_member(scene.get("a"))}
+    layer.brush_size, layer.selected_label = 3, 1
+    # 3 x 3 pixels of a, in the middle of c
+    layer.paint((13, 21), 1)
+    scene.settle()
+    assert (scene.get("a").area, scene.get("c").area) == areas
+    assert int((scene.mask("a") & scene.mask("c")).sum()) == shared
+    if rule is OverlapRule.KEEP:
+        # nothing happened that could be undone
+        return
+    scene.view.undo()
+    scene.settle()
+    assert (scene.get("a").area, scene.get("c").area) == (20, 20)

@@ -325,3 +325,21 @@ def test_a_wrong_setting_is_said_when_the_model_is_asked(window: ReviewWindow) -
     window.drag((38, 38), (52, 52))
     assert "cannot be asked" in window.status
     assert "7" in window.status
+
+
+def test_a_box_that_is_drawn_while_a_setting_is_wrong_is_asked_about_later(
+    window: ReviewWindow,
+) -> None:
+    channels = window.find("detect.channels")
+    channels.setText("7")
+    channels.editingFinished.emit()
+    window.boxes().add_rectangles(
+        np.array([[37.5, 37.5], [37.5, 51.5], [51.5, 51.5], [51.5, 37.5]])
+    )
+    window.settle()
+    assert "cannot be asked" in window.status
+    channels.setText("")
+    channels.editingFinished.emit()
+    window.view.dirtied.emit()
+    window.settle()
+    assert window.at(45, 45).box_xyxy == (40, 40, 50, 50)

@@ -41,6 +41,7 @@ class Instance:
     source: str
     predicted_box_xyxy: tuple[float, ...] = (np.nan,) * 4
     edge_uncertainty: float = np.nan
+    level: int = 0
 
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
@@ -86,6 +87,9 @@ class InstanceSet:
     edge_uncertainties
         float64 (N,), 0 to 1: how unsure the network is where the mask ends; NaN where there is
         no such number.
+    levels
+        int64 (N,): which of the instances that a person touched lies higher, where they overlap;
+        see `drawing_order`. Default: 0.
 
     Raises
     ------
@@ -105,6 +109,7 @@ class InstanceSet:
     sources: tuple[str, ...] = ()
     predicted_boxes_xyxy: Boxes = field(default_factory=lambda: np.zeros((0, 4)))
     edge_uncertainties: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    levels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         n = len(self.masks)
@@ -119,6 +124,7 @@ class InstanceSet:
         fill.array("handles", np.arange(1, n + 1, dtype=np.int64))
         fill.array("predicted_boxes_xyxy", np.full((n, 4), np.nan))
         fill.array("edge_uncertainties", np.full(n, np.nan))
+        fill.array("levels", np.zeros(n, np.int64))
         object.__setattr__(self, "states", tuple(InstanceState(state) for state in self.states))
         self._check_values()
 
@@ -187,6 +193,7 @@ class InstanceSet:
             source=self.sources[position],
             predicted_box_xyxy=tuple(self.predicted_boxes_xyxy[position].tolist()),
             edge_uncertainty=float(self.edge_uncertainties[position]),
+            level=int(self.levels[position]),
         )
 
     def __iter__(self) -> Iterator[Instance]:
@@ -214,6 +221,7 @@ class InstanceSet:
             sources=tuple(i.source for i in chosen),
             predicted_boxes_xyxy=as_boxes([i.predicted_box_xyxy for i in chosen]),
             edge_uncertainties=np.array([i.edge_uncertainty for i in chosen], np.float64),
+            levels=np.array([i.level for i in chosen], np.int64),
         )
 
     def with_instances(self, instances: Iterable[Instance]) -> "InstanceSet":
@@ -272,12 +280,13 @@ class InstanceSet:
     def drawing_order(self) -> NDArray[np.int64]:
         """Return positions (N,) from the lowest instance to the top-most.
 
-        What a person drew or confirmed (no score counts as drawn) lies on top of predictions,
-        and a higher score on top of a lower one.
+        What a person drew or confirmed lies on top of predictions, among those the higher level
+        on top, and where these are equal a higher score (none counts as 1).
         """
         is_human = np.array([state is not InstanceState.UNREVIEWED for state in self.states], bool)
         score = np.where(np.isnan(self.scores), 1.0, self.scores)
-        return np.lexsort((np.arange(len(self)), score, is_human))
+        level = np.where(is_human, self.levels, 0)
+        return np.lexsort((np.arange(len(self)), score, level, is_human))
 
     def label_image(self) -> NDArray[np.uint16] | NDArray[np.uint32]:
         """Return handles drawn into an image (H, W); where masks overlap, the top-most shows.
@@ -303,6 +312,7 @@ _ARRAYS = (
     "handles",
     "predicted_boxes_xyxy",
     "edge_uncertainties",
+    "levels",
 )
 
 

@@ -72,8 +72,9 @@ class CroppedMask:
         pixels = self.__dict__.get("pixels")
         if pixels is None or pixels.size < _MIN_PACKED_PIXELS:
             return
-        data = zlib.compress(np.packbits(pixels).tobytes(), level=1)
-        object.__setattr__(self, "_packed", (data, pixels.shape))
+        if "_packed" not in self.__dict__:
+            data = zlib.compress(np.packbits(pixels).tobytes(), level=1)
+            object.__setattr__(self, "_packed", (data, pixels.shape))
         del self.__dict__["pixels"]
 
     def unpack(self) -> None:
@@ -91,15 +92,22 @@ class CroppedMask:
         return cls(pixels=mask[y1:y2, x1:x2], y=y + y1, x=x + x1)
 
     @property
+    def crop_hw(self) -> tuple[int, int]:
+        """Size of the crop (height, width); quick where the pixels are packed, too."""
+        packed = self.__dict__.get("_packed")
+        height, width = self.pixels.shape if packed is None else packed[1]
+        return height, width
+
+    @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
         """Tight box on pixel edges: x1, y1, x2, y2."""
-        height, width = self.pixels.shape
+        height, width = self.crop_hw
         return self.x, self.y, self.x + width, self.y + height
 
     @property
     def slices(self) -> tuple[slice, slice]:
         """Index of the box in an image [y, x]."""
-        height, width = self.pixels.shape
+        height, width = self.crop_hw
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
     @cached_property

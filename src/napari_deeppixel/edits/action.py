@@ -32,9 +32,12 @@ class Change:
     after: Instance | None
 
     def __post_init__(self) -> None:
-        uuids = {i.uuid for i in (self.before, self.after) if i is not None}
-        if len(uuids) != 1:
-            raise ValueError(f"a change is about one instance, got uuids {sorted(uuids)}")
+        before, after = self.before, self.after
+        if before is None and after is None:
+            raise ValueError("a change needs the instance before or after it, got neither")
+        if before is not None and after is not None and before.uuid != after.uuid:
+            uuids = sorted((before.uuid, after.uuid))
+            raise ValueError(f"a change is about one instance, got uuids {uuids}")
 
     @property
     def uuid(self) -> str:
@@ -45,7 +48,8 @@ class Change:
 
     def inverse(self) -> "Change":
         """Return the change that takes this one back."""
-        return replace(self, before=self.after, after=self.before)
+        # not `replace`, which takes twice as long; a run makes 10,000
+        return Change(index=self.index, before=self.after, after=self.before)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,6 +73,7 @@ def label_edits(
     region_xyxy: Region,
     rule: OverlapRule,
     drawn_category_id: int,
+    beside: Sequence[Instance] = (),
 ) -> list[LabelEdit]:
     """Return what hand edits in a region of a label image made of its instances.
 
@@ -93,37 +94,83 @@ def label_edits(
         on top, always.
     drawn_category_id
         Category of new instances.
+    beside
+        What other label images show there, the last on top. Painting over the top-most is subject
+        to the rule, too, and edits of it are returned; erasing never touches them.
     """
     before = draw_region(instances, region_xyxy, seen.dtype)
-    changed = before != seen
-    box = CroppedMask.from_mask(changed)
+    box = CroppedMask.from_mask(before != seen)
     if box is None:
         return []
-    old, new, is_changed = before[box.slices], seen[box.slices], box.pixels
-    is_over_another = is_changed & (old != 0) & (new != 0)
-    if rule is OverlapRule.KEEP:
-        is_gained, is_lost = is_changed & ~is_over_another, is_changed & ~is_over_another
-    elif rule is OverlapRule.OVERLAP:
-        is_gained, is_lost = is_changed, is_changed & ~is_over_another
-    else:
-        is_gained, is_lost = is_changed, is_changed
-    y, x = region_xyxy[1] + box.y, region_xyxy[0] + box.x
-    by_handle = {instance.handle: instance for instance in instances}
+    area = box.moved(dy=region_xyxy[1], dx=region_xyxy[0])
+    old, new = before[box.slices], seen[box.slices]
+    over = draw_region(beside, area.box_xyxy, np.dtype(np.uint32))
+    is_gained, is_lost, is_taken = _moved_pixels(old, new, over, is_changed=box.pixels, rule=rule)
+    gained = _masks_by_handle(new, is_gained, area)
+    # what a script painted with the number of an instance beside is that instance's
+    lost = _masks_by_handle(old, is_lost, area) | _masks_by_handle(over, is_taken, area)
+    by_handle = {instance.handle: instance for instance in (*beside, *instances)}
     edits = []
-    for handle in np.union1d(old[is_changed], new[is_changed]).tolist():
-        if not handle:
-            continue
-        gained, lost = is_gained & (new == handle), is_lost & (old == handle)
-        if not gained.any() and not lost.any():
-            continue
-        instance = by_handle.get(handle)
-        if instance is None:
-            edits.append(_drawn(handle, gained, (y, x), drawn_category_id))
-            continue
-        mask = _with_pixels(instance.mask, gained, lost, (y, x))
-        after = None if mask is None else replace(instance, mask=mask, state=edited_state(instance))
+    for handle in sorted(gained.keys() | lost.keys()):
+        instance, more, after = by_handle.get(handle), gained.get(handle), None
+        if instance is not None:
+            mask = _with_pixels(instance.mask, gained=more, lost=lost.get(handle))
+            if mask is not None:
+                after = replace(instance, mask=mask, state=edited_state(instance))
+        elif more is not None:
+            after = drawn_instance(more, drawn_category_id, handle=handle)
         edits.append(LabelEdit(handle=handle, before=instance, after=after))
     return edits
+
+
+def _moved_pixels(
+    old: NDArray[Any],
+    new: NDArray[Any],
+    over: NDArray[Any],
+    *,
+    is_changed: BoolImage,
+    rule: OverlapRule,
+) -> tuple[BoolImage, BoolImage, BoolImage]:
+    """Return where new numbers gain, old numbers lose, and numbers of other images (over) lose."""
+    is_painted = is_changed & (new != 0)
+    is_over_another = is_painted & (old != 0)
+    is_over_beside = is_painted & (over != 0) & (over != new)
+    nowhere = np.zeros_like(is_changed)
+    match rule:
+        case OverlapRule.TAKE:
+            return is_painted, is_changed, is_over_beside
+        case OverlapRule.KEEP:
+            is_free = is_painted & ~is_over_another & ~is_over_beside
+            return is_free, is_changed & ~is_over_another, nowhere
+        case OverlapRule.OVERLAP:
+            return is_painted, is_changed & ~is_over_another, nowhere
+
+
+def _masks_by_handle(
+    handles: NDArray[Any], is_chosen: BoolImage, area: CroppedMask
+) -> dict[int, CroppedMask]:
+    """Return the chosen pixels of each number but 0; the arrays cover the area's box.
+
+    Sorted once: a pass over the area for each of 1,200 numbers took 8 s.
+    """
+    is_chosen = is_chosen & (handles != 0)
+    values = handles[is_chosen]
+    if values.size and (values == values[0]).all():
+        # most strokes, and faster by half where one fills a plane
+        whole = CroppedMask.from_mask(is_chosen, y=area.y, x=area.x)
+        return {} if whole is None else {int(values[0]): whole}
+    rows, columns = np.nonzero(is_chosen)
+    order = np.argsort(values, kind="stable")
+    rows, columns, values = rows[order], columns[order], values[order]
+    starts = np.flatnonzero(np.diff(values, prepend=0))
+    masks = {}
+    for start, end in zip(starts, np.append(starts, values.size)[1:], strict=True):
+        y, x = rows[start:end], columns[start:end]
+        top, left = int(y[0]), int(x.min())
+        pixels = np.zeros((int(y[-1]) - top + 1, int(x.max()) - left + 1), np.bool_)
+        pixels[y - top, x - left] = True
+        masks[int(values[start])] = CroppedMask(pixels=pixels, y=area.y + top, x=area.x + left)
+    return masks
 
 
 def edited_state(instance: Instance) -> InstanceState:
@@ -134,20 +181,9 @@ def edited_state(instance: Instance) -> InstanceState:
 
 def with_pixels_of(instance: Instance, mask: CroppedMask) -> Instance:
     """Return an instance to which a person added the pixels of a mask."""
-    nothing = np.zeros_like(mask.pixels)
-    larger = _with_pixels(instance.mask, mask.pixels, nothing, (mask.y, mask.x))
+    larger = _with_pixels(instance.mask, gained=mask, lost=None)
     assert larger is not None  # nothing is taken away
     return replace(instance, mask=larger, state=edited_state(instance))
-
-
-def _drawn(
-    handle: int, pixels: BoolImage, origin_yx: tuple[int, int], category_id: int
-) -> LabelEdit:
-    mask = CroppedMask.from_mask(pixels, y=origin_yx[0], x=origin_yx[1])
-    assert mask is not None  # it gained a pixel
-    return LabelEdit(
-        handle=handle, before=None, after=drawn_instance(mask, category_id, handle=handle)
-    )
 
 
 def drawn_instance(
@@ -166,16 +202,24 @@ def drawn_instance(
 
 
 def _with_pixels(
-    mask: CroppedMask, gained: BoolImage, lost: BoolImage, origin_yx: tuple[int, int]
+    mask: CroppedMask, *, gained: CroppedMask | None, lost: CroppedMask | None
 ) -> CroppedMask | None:
-    """Return a mask with pixels of an area added and removed; None if none is left."""
-    y, x = origin_yx
-    left, top, right, bottom = mask.box_xyxy
-    y1, x1 = min(top, y), min(left, x)
-    y2, x2 = max(bottom, y + gained.shape[0]), max(right, x + gained.shape[1])
+    """Return a mask with pixels added and pixels of its own removed; None if none is left."""
+    x1, y1, x2, y2 = mask.box_xyxy
+    if gained is not None:
+        gained_x1, gained_y1, gained_x2, gained_y2 = gained.box_xyxy
+        x1, y1 = min(x1, gained_x1), min(y1, gained_y1)
+        x2, y2 = max(x2, gained_x2), max(y2, gained_y2)
     canvas = np.zeros((y2 - y1, x2 - x1), np.bool_)
-    canvas[top - y1 : bottom - y1, left - x1 : right - x1] = mask.pixels
-    area = canvas[y - y1 : y - y1 + gained.shape[0], x - x1 : x - x1 + gained.shape[1]]
-    area &= ~lost
-    area |= gained
+    _part(canvas, mask, y1, x1)[:] = mask.pixels
+    if lost is not None:
+        _part(canvas, lost, y1, x1)[lost.pixels] = False
+    if gained is not None:
+        _part(canvas, gained, y1, x1)[gained.pixels] = True
     return CroppedMask.from_mask(canvas, y=y1, x=x1)
+
+
+def _part(canvas: BoolImage, mask: CroppedMask, y: int, x: int) -> BoolImage:
+    """Return the part of an image, whose first pixel is at (y, x), that a mask's box covers."""
+    left, top, right, bottom = mask.box_xyxy
+    return canvas[top - y : bottom - y, left - x : right - x]

@@ -129,6 +129,8 @@ class Draft:
         """Take pixels from the instances that a person sees there; return if any lost one."""
         region_xyxy = pixels.box_xyxy
         shown = self._session.shown_in(index, region_xyxy)
+        if all(instance.uuid == taker for instance in shown):
+            return False
         # by their place: a new instance has no handle yet
         numbered = [replace(instance, handle=n) for n, instance in enumerate(shown, start=1)]
         image = draw_region(numbered, region_xyxy, np.dtype(np.int32))

@@ -2,6 +2,7 @@
 
 import ast
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +118,9 @@ def _parse(text: str) -> ast.expr:
     except SyntaxError as error:
         place = min(max(error.offset or 1, 1), len(text) + 1)
         reason = "compare with '=='" if text[place - 1 :].startswith("=") else error.msg
+        capitals = re.search(r"\b(AND|OR|NOT|IN)\b", text)
+        if capitals:
+            reason = f"write {capitals[0].lower()!r} in small letters"
         raise FilterError(
             f"expected a condition such as 'score < 0.6 and area > 50', got {text!r}, which cannot "
             f"be read at character {place}: {reason}"

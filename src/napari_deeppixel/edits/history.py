@@ -7,6 +7,9 @@ from napari_deeppixel.edits.action import Action
 
 # a long day's work; older steps can no longer be taken back, so that memory stays flat
 MAX_STEPS = 2000
+# 260 bytes each where a mask stays as it is (measured on accepting 2,000 instances 200 times):
+# 130 MB, and a thousand steps of 500 instances each
+MAX_CHANGES = 500_000
 
 
 class History:
@@ -16,11 +19,16 @@ class History:
     ----------
     max_steps
         Oldest steps beyond this number are forgotten.
+    max_changes
+        So are those with which the steps hold more changes of instances; the newest step stays.
     """
 
-    def __init__(self, max_steps: int = MAX_STEPS) -> None:
-        self._done: deque[Action] = deque(maxlen=max_steps)
+    def __init__(self, max_steps: int = MAX_STEPS, max_changes: int = MAX_CHANGES) -> None:
+        self._max_steps, self._max_changes = max_steps, max_changes
+        self._done: deque[Action] = deque()
         self._undone: list[Action] = []
+        # of the steps that are done
+        self._num_changes = 0
         self._joins = ""
 
     def __len__(self) -> int:
@@ -49,17 +57,31 @@ class History:
         self._undone.clear()
         _pack(action.inverse())
         if joins and joins == self._joins and self._done:
-            self._done.append(self._done.pop().then(action))
-        else:
-            self._done.append(action)
+            action = self._pop().then(action)
+        self._append(action)
+        while len(self._done) > 1 and self._is_too_long:
+            self._num_changes -= len(self._done.popleft().changes)
         self._joins = joins
+
+    @property
+    def _is_too_long(self) -> bool:
+        return len(self._done) > self._max_steps or self._num_changes > self._max_changes
+
+    def _append(self, action: Action) -> None:
+        self._done.append(action)
+        self._num_changes += len(action.changes)
+
+    def _pop(self) -> Action:
+        action = self._done.pop()
+        self._num_changes -= len(action.changes)
+        return action
 
     def undo(self) -> Action | None:
         """Return the action that takes the last step back; None if there is none."""
         if not self._done:
             return None
         self._joins = ""
-        self._undone.append(self._done.pop())
+        self._undone.append(self._pop())
         _pack(self._undone[-1])
         return self._undone[-1].inverse()
 
@@ -68,7 +90,7 @@ class History:
         if not self._undone:
             return None
         self._joins = ""
-        self._done.append(self._undone.pop())
+        self._append(self._undone.pop())
         _pack(self._done[-1].inverse())
         return self._done[-1]
 
@@ -83,7 +105,7 @@ class History:
 
 def _pack(action: Action) -> None:
     """Compress the masks that an action leads to, where it is not done: they may be large."""
+    there = {id(change.before.mask) for change in action.changes if change.before is not None}
     for change in action.changes:
-        before, after = change.before, change.after
-        if after is not None and (before is None or before.mask is not after.mask):
-            after.mask.pack()
+        if change.after is not None and id(change.after.mask) not in there:
+            change.after.mask.pack()

@@ -11,11 +11,11 @@ from typing import Any
 from psygnal import SignalInstance
 
 from napari_deeppixel.core.image import ImageArray
-from napari_deeppixel.edits.journal_files import FolderLock, JournalFolder, now_text
+from napari_deeppixel.edits.journal_files import JournalFolder, now_text
+from napari_deeppixel.edits.journal_lock import FolderLock
 from napari_deeppixel.edits.journal_state import JournalPace, JournalState
 from napari_deeppixel.edits.journal_writer import JournalWriter
 from napari_deeppixel.edits.record import (
-    BATCH,
     CategoriesSet,
     Record,
     SavedElsewhere,
@@ -55,12 +55,14 @@ class Journal:
         self.folder = folder
         self._session = session
         self._is_saved_elsewhere = recovered is not None and recovered.is_saved_elsewhere
-        self._number_of_base = 0
+        # Not the number after what was recovered: should the snapshot of this session be damaged,
+        # the steps after it must not be taken for the next ones of the snapshot before.
+        number = 0 if recovered is None else recovered.number + 1
         self._is_open = True
         self._writer = JournalWriter(
             folder=JournalFolder(path=folder),
             lock=lock,
-            base=self._base(0),
+            base=self._base(number),
             about=_about(image),
             recovered=recovered,
             pace=pace or JournalPace(),
@@ -72,6 +74,11 @@ class Journal:
         ]
         for signal, slot in self._connections:
             signal.connect(slot, priority=_FIRST)
+        if recovered is not None:
+            # so that there is a number that is missing; nothing is written yet, so do not wait
+            shown = VisibilitySet(score=session.score, min_area=session.min_area)
+            self._writer.put(shown)
+        self._number_of_base = self._writer.number
         self._writer.start()
 
     def __enter__(self) -> "Journal":
@@ -109,10 +116,6 @@ class Journal:
         self._put(applied)
         if self._writer.wants_base:
             self._put_base()
-        # A stroke is in the system when the GUI thread goes on, mostly after 0.2 ms. Without this,
-        # what came in the last few milliseconds before a kill would be lost as well.
-        if len(applied.action.changes) <= BATCH:
-            self._writer.wait_until_written()
 
     def _on_visibility_changed(self, _turned: object) -> None:
         self._put(VisibilitySet(score=self._session.score, min_area=self._session.min_area))
@@ -122,6 +125,11 @@ class Journal:
 
     def _put(self, record: Record) -> None:
         self._writer.put(record)
+        # A stroke is in the system when the GUI thread goes on, mostly after 0.2 ms, a new state of
+        # 10,000 instances after 30 ms. Without this, what came in the last few milliseconds before
+        # a kill would be lost as well.
+        num_changes = len(record.action.changes) if isinstance(record, Applied) else 1
+        self._writer.wait_until_written(num_changes)
 
     def _base(self, number: int) -> Snapshot:
         return Snapshot(
@@ -169,6 +177,7 @@ class Journal:
             last_written=files.last_written,
             is_saved_elsewhere=self._is_saved_elsewhere,
             contents=files.contents(),
+            number=self._writer.number,
         )
 
     def discard(self, timeout_s: float = 5.0) -> None:

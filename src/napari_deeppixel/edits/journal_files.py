@@ -1,40 +1,33 @@
 """Where the journal of an image lies, and the files in its folder.
 
 A folder holds *generations*: ``snapshot-3.jsonl.gz`` is a whole session, ``log-3.jsonl`` what was
-done after it, ``log-4.jsonl`` what was done after that. Once ``snapshot-4.jsonl.gz`` is there, all
-of generation 3 goes.
+done after it, ``log-4.jsonl`` what was done after that. Once ``snapshot-5.jsonl.gz`` is there, all
+before generation 3 goes: should the disk damage the newest snapshot, the one before it and the logs
+since hold the same.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
-import socket
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import filelock
-import numpy as np
 import platformdirs
 
 from napari_deeppixel.core.atomic import atomic_file, sync_folder
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.edits.journal_key import image_key
 
 ROOT_VARIABLE = "NAPARI_DEEPPIXEL_JOURNAL"
 
 _KEY_LENGTH = 24
-_SAMPLED_PLANES = 16
-_SAMPLED_PIXELS = 65_536  # of a plane
-_BLOCK = 64  # pixels along the edge of a block, in planes with more than that
-
 _GENERATION = re.compile(r"(snapshot|log)-(\d+)\.jsonl(\.gz)?")
-
-
 _ASIDE = "earlier-"
 _ANSWERED = "answered"
 
@@ -54,110 +47,6 @@ def journal_folder(image: ImageArray) -> Path:
     return journal_root() / image_key(image)[:_KEY_LENGTH]
 
 
-def image_key(image: ImageArray) -> str:
-    """Return a key of an image's pixels, so that a renamed or moved file finds its journal.
-
-    BLAKE2b over shape, type, axes and a sample: 16 planes spread evenly, each as a whole up to
-    65,536 pixels, else 16 blocks of 64 x 64 pixels on a grid. Images that differ elsewhere only
-    share a key. Reads pixels, which may take long: not for the GUI thread.
-    """
-    dtype = np.dtype(image.pixels.dtype).newbyteorder("<")
-    shape = tuple(int(size) for size in image.pixels.shape)
-    digest = hashlib.blake2b(f"{shape} {dtype.str} {image.axes}".encode(), digest_size=20)
-    planes = int(np.prod(image.lead_shape))
-    for place in _spread(planes, _SAMPLED_PLANES):
-        index = tuple(int(i) for i in np.unravel_index(place, image.lead_shape))
-        for region in _sample_regions(image.image_hw):
-            pixels = image.plane(index if image.lead_shape else (), region_xyxy=region)
-            digest.update(np.ascontiguousarray(pixels, dtype).tobytes())
-    return digest.hexdigest()
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return up to `most` of the places 0 … count - 1, the first and the last among them."""
-    return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))})
-
-
-def _sample_regions(image_hw: tuple[int, int]) -> Iterable[tuple[int, int, int, int]]:
-    height, width = image_hw
-    if height * width <= _SAMPLED_PIXELS:
-        return [(0, 0, width, height)]
-    per_axis = round((_SAMPLED_PIXELS / _BLOCK**2) ** 0.5)
-    return [
-        (x, y, min(x + _BLOCK, width), min(y + _BLOCK, height))
-        for y in _spread(max(1, height - _BLOCK + 1), per_axis)
-        for x in _spread(max(1, width - _BLOCK + 1), per_axis)
-    ]
-
-
-class FolderLock:
-    """The right to write in a journal's folder; the system takes it back when the process dies."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        # not of one thread: the writer gives it back
-        self._lock = filelock.FileLock(folder / "lock", thread_local=False)
-        self._file_id: tuple[int, int] | None = None
-
-    def acquire(self) -> None:
-        """Take the right, or see that it is still there; make the folder where it is gone.
-
-        Raises
-        ------
-        JournalLockedError
-            If another window has it.
-        OSError
-            If the folder cannot be made or written to.
-        """
-        if self._file_id is not None and self._file_id == self._id_on_disk():
-            return
-        # the folder went, and with it the lock that others see
-        self.release()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise JournalLockedError(self._who_has_it()) from None
-        self._file_id = self._id_on_disk()
-        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": now_text()}
-        write_json(self._folder / "owner.json", owner)
-
-    def release(self) -> None:
-        """Give the right back, if it is held."""
-        if self._file_id is None:
-            return
-        if self._file_id == self._id_on_disk():
-            with contextlib.suppress(OSError):
-                (self._folder / "owner.json").unlink(missing_ok=True)
-        self._file_id = None
-        self._lock.release(force=True)
-
-    def _id_on_disk(self) -> tuple[int, int] | None:
-        try:
-            status = os.stat(self._lock.lock_file)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
-    def _who_has_it(self) -> str:
-        owner = read_json(self._folder / "owner.json")
-        here = socket.gethostname()
-        host = owner.get("host", here)
-        place = "another window" if host == here else f"another window on {host}"
-        if host == here and owner.get("process") == os.getpid():
-            place = "this napari"
-        since = _to_the_minute(str(owner.get("since", "")))
-        return f"this image is being edited in {place}{since}: close it there, or press Edit here"
-
-
-def _to_the_minute(when: str) -> str:
-    try:
-        local = datetime.fromisoformat(when).astimezone()
-    except ValueError:
-        return ""
-    return f" since {local:%H:%M} ({local:%Y-%m-%d})"
-
-
 class LogFile:
     """A file that only grows; what could not be written whole is cut off again."""
 
@@ -169,6 +58,7 @@ class LogFile:
         self._descriptor = os.open(path, flags, 0o666)
         self.length = os.fstat(self._descriptor).st_size
         self._is_torn = False
+        self._is_named = False
 
     def append(self, line: bytes) -> None:
         """Write a line to the system, which keeps it if this process dies; not yet to the disk.
@@ -199,6 +89,11 @@ class LogFile:
             os.ftruncate(self._descriptor, self.length)
             self._is_torn = False
 
+    @property
+    def name(self) -> str:
+        """Name in the folder."""
+        return self._path.name
+
     def is_in_place(self) -> bool:
         """Whether the file is still the one in the folder: Unix lets one write to deleted files."""
         try:
@@ -215,7 +110,9 @@ class LogFile:
             If the disk failed; what was written before may be lost.
         """
         os.fsync(self._descriptor)
-        sync_folder(self._path.parent)
+        if not self._is_named:
+            sync_folder(self._path.parent)
+            self._is_named = True
 
     def close(self) -> None:
         """Close the file; a second time, nothing."""
@@ -272,6 +169,11 @@ class JournalFolder:
                 times.append((self.path / name).stat().st_mtime)
         return datetime.fromtimestamp(max(times)).astimezone()
 
+    def before(self, generation: int) -> int:
+        """Return the generation of the snapshot before; the same one if there is none."""
+        older = [each for each in self.generations("snapshot") if each < generation]
+        return max(older, default=generation)
+
     @property
     def is_aside(self) -> bool:
         """Whether `set_aside` made it."""
@@ -312,32 +214,112 @@ class JournalFolder:
         for path in self._files():
             match = _GENERATION.fullmatch(path.name)
             is_left_over = path.suffix == ".part" and f".{os.getpid()}." not in path.name
-            if is_left_over or (match and int(match[2]) < generation):
+            if is_left_over and path.is_dir():
+                shutil.rmtree(path)
+            elif is_left_over or (match and int(match[2]) < generation):
                 path.unlink(missing_ok=True)
 
-    def set_aside(self) -> Path | None:
-        """Move all snapshots and logs into a folder ``earlier-…``; return it, None if none is.
+    def remove_generation(self, generation: int) -> None:
+        """Remove a generation that did not come about.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be removed.
+        """
+        # a snapshot without its log would hide what is before it
+        self.snapshot(generation).unlink(missing_ok=True)
+        self.log(generation).unlink(missing_ok=True)
+
+    def set_aside(self, names: Collection[str] | None = None) -> Path | None:
+        """Move snapshots and logs into a folder ``earlier-…``; return it, None if there are none.
+
+        If the process dies meanwhile, all is in the old place, or in the new one, or in both.
+
+        Parameters
+        ----------
+        names
+            Of the files; all by default.
 
         Raises
         ------
         OSError
             If a file cannot be moved.
         """
-        names = self.contents()
+        names = self.contents() if names is None else names
         if not names:
             return None
+        aside = self._free_aside()
+        part = self.path / f".{aside.name}.{os.getpid()}.part"
+        part.mkdir()
+        try:
+            for name in names:
+                _put_beside(self.path / name, part / name)
+            sync_folder(part)
+            part.rename(aside)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        sync_folder(self.path)
+        # the oldest first: what is left is whole until the last snapshot goes, and then nothing
+        for name in sorted(names, key=_removal_order):
+            (self.path / name).unlink(missing_ok=True)
+        sync_folder(self.path)
+        return aside
+
+    def _free_aside(self) -> Path:
         stem = f"{_ASIDE}{datetime.now():%Y%m%d-%H%M%S}"
         aside = self.path / stem
         for attempt in range(2, 1000):
             if not aside.exists():
                 break
             aside = self.path / f"{stem}-{attempt}"
-        aside.mkdir()
-        # logs first: alone they are no journal, so a crash in between brings nothing back twice
-        for name in sorted(names):
-            (self.path / name).replace(aside / name)
-        sync_folder(self.path)
         return aside
+
+
+def _put_beside(path: Path, other: Path) -> None:
+    """Give a file a second name, or a copy where the disk does not know such names."""
+    try:
+        other.hardlink_to(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, NotImplementedError):
+        # with its time, by which it is known again
+        shutil.copy2(path, other)
+        with other.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def _removal_order(name: str) -> tuple[int, bool]:
+    """Return generation, and whether it is a log: these go after their snapshot."""
+    match = _GENERATION.fullmatch(name)
+    assert match is not None  # only such are set aside
+    return int(match[2]), match[1] == "log"
+
+
+class OwnFiles:
+    """Knows the files that a journal wrote from those that somebody else put in their place."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, tuple[int, ...]] = {}
+
+    def note(self, path: Path) -> None:
+        """Remember a file that is written; it must not grow any more."""
+        self._marks[path.name] = _mark(path)
+
+    def are_not_ours(self, folder: JournalFolder, logs: Collection[LogFile]) -> list[str]:
+        """Return the names of the files that are neither remembered nor among open logs."""
+        open_names = {log.name for log in logs if log.is_in_place()}
+        names = folder.contents().keys() - open_names
+        return sorted(n for n in names if self._marks.get(n) != _mark(folder.path / n))
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _aside_order(path: Path) -> tuple[str, int]:

@@ -10,12 +10,20 @@ from napari_deeppixel.core.errors import DeepPixelError
 # where waiting for space may help, and the file that is open stays good
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
+# what flock says on a network disk that is mounted without locks
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+
 # what went wrong, what to do
 _ADVICE = {
     "full": ("the disk is full", "free space on the disk that holds this folder"),
     "read-only": ("the folder is read-only", "make its disk writable again"),
     "permission": ("you may not write there", "allow it in the folder's permissions"),
     "gone": ("the folder is gone", "bring back its disk or network drive"),
+    "locks": (
+        "its disk knows no file locks",
+        "switch them on for this network disk, or let NAPARI_DEEPPIXEL_JOURNAL name a local folder",
+    ),
+    "bug": ("", "save the annotations elsewhere, and report this"),
     "unknown": ("", "look after the disk, and save the annotations elsewhere"),
 }
 
@@ -61,8 +69,9 @@ class JournalPace:
         Between two tries to write; each pause is twice the one before.
     check_s
         How often an idle journal sees whether its folder is still there.
-    wait_s
-        How long a stroke waits, at most, until the system has it.
+    wait_s, short_wait_s
+        How long a step waits, at most, until the system has it; the second if the step before it
+        waited in vain.
     """
 
     sync_s: float = 0.25
@@ -71,8 +80,10 @@ class JournalPace:
     first_pause_s: float = 0.5
     longest_pause_s: float = 10.0
     check_s: float = 2.0
-    # a local disk takes 0.1 to 0.5 ms; this bounds what a slow network drive costs
-    wait_s: float = 0.02
+    # A local disk takes 0.1 to 0.5 ms, but a busy machine may stop a thread for longer than 20 ms.
+    # A drive that does not answer shall not cost each stroke that much.
+    wait_s: float = 0.25
+    short_wait_s: float = 0.02
 
 
 def is_full(error: Exception) -> bool:
@@ -84,7 +95,7 @@ def failure_message(error: Exception, folder: Path) -> str:
     """Return what was tried, why it failed, and what to do."""
     kind = _kind(error)
     reason, advice = _ADVICE[kind]
-    if kind == "unknown":
+    if not reason:
         reason = str(error) or type(error).__name__
     if isinstance(error, DeepPixelError):
         reason, advice = str(error), "save the annotations elsewhere"
@@ -94,15 +105,27 @@ def failure_message(error: Exception, folder: Path) -> str:
     )
 
 
+def missing_message(name: str, error: Exception, folder: Path) -> str:
+    """Return which step could not be written down, why, and what becomes of it."""
+    return (
+        f"The step {name!r} could not be written to {folder}: {error}. It is kept in memory, and "
+        "in a snapshot as soon as you go on. Please report this."
+    )
+
+
 def _kind(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return "bug"
     if is_full(error):
         return "full"
-    if isinstance(error, OSError) and error.errno == errno.EROFS:
+    if error.errno in NO_LOCKS:
+        return "locks"
+    if error.errno == errno.EROFS:
         return "read-only"
     if isinstance(error, PermissionError):
         return "permission"
     # a file where a folder should be, and a network drive that went away, are "gone", too
     is_gone = isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError)
-    if is_gone or (isinstance(error, OSError) and error.errno == errno.ESTALE):
+    if is_gone or error.errno == errno.ESTALE:
         return "gone"
     return "unknown"

@@ -29,7 +29,9 @@ def copied_to(
     draft, count = Draft(session), 0
     for (at, _), instance in visible_of(session, refs).items():
         if at != index:
-            copy = drawn_instance(instance.mask, instance.category_id)
+            # a mask of its own over the same pixels: packing the one must not pack the other
+            mask = instance.mask.moved(dy=0, dx=0)
+            copy = drawn_instance(mask, instance.category_id)
             count += draft.reshape(index, copy, rule=rule)
     return draft.action(f"copy {counted(count)} to another plane")
 

@@ -1,38 +1,44 @@
 """How the journal writes what happened to a session: one line of JSON a record."""
 
-import base64
+import itertools
 import json
-import math
+import operator
 import time
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
-from napari_deeppixel.core.category import Category, CategoryTable
+from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceState
-from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits.action import Action, Change, Outline, RegionsChange
+from napari_deeppixel.edits.record_values import (
+    decode_categories,
+    decode_instance,
+    decode_outlines,
+    encode_categories,
+    fields_but_mask,
+    to_json,
+    values_but_mask,
+    values_of,
+)
 from napari_deeppixel.edits.saved_session import SavedSession, history_of
 from napari_deeppixel.edits.session import AnnotationSession, Applied
 
 # raised by text that is JSON but not what was written here: another version, or a bug
 UNREADABLE = (KeyError, TypeError, ValueError, IndexError, zlib.error)
 
-# smaller ones do not get smaller: a packed 20 x 20 mask has 50 bytes, zlib's frame alone 11
-_LEAST_BYTES_TO_COMPRESS = 64
+# about 1 ms of work, with masks and without
+BATCH, _BATCH_OF_UUIDS = 64, 256
 
-# about 1 ms of work
-BATCH = 64
+# all that an instance has but a mask, a state, a category and a level
+_REST = operator.attrgetter(
+    "uuid", "handle", "score", "source", "predicted_box_xyxy", "edge_uncertainty"
+)
 
 # without it, Python hands the interpreter over after 5 ms only (`sys.getswitchinterval`)
 _MAX_HOLD_S, _BREATH_S = 0.001, 0.0002
-
-# made once: `json.dumps` makes one for each call
-_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 _BEFORE_CRC, _BEFORE_PAYLOAD, _END = b'{"crc32":"', b'","record":', b"}\n"
 _PAYLOAD_AT = len(_BEFORE_CRC) + 8 + len(_BEFORE_PAYLOAD)
@@ -58,6 +64,33 @@ class SavedElsewhere:
     """All before it was saved as annotations: there is nothing to offer after a crash."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepMissing:
+    """A step that could not be written down; those after it may do without.
+
+    Attributes
+    ----------
+    name, reason
+        What was done, and why it is not there.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskKept:
+    """An instance whose mask a step did not touch: what it changed, or all but the mask."""
+
+    values: Mapping[str, Any]  # Any: whatever a field holds
+
+    def of(self, before: Instance | None) -> Instance:
+        """Return the instance after the step."""
+        if before is None:
+            raise ValueError("a step changes an instance that is not there")
+        return replace(before, **self.values)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepTaken:
     """A step as read back: what it left behind, not what was there before.
@@ -73,18 +106,13 @@ class StepTaken:
     kind: Literal["do", "undo", "redo"]
     name: str
     joins: str
-    changes: tuple[tuple[PlaneIndex, str, Instance | None], ...]
+    changes: tuple[tuple[PlaneIndex, str, Instance | MaskKept | None], ...]
     regions: tuple[tuple[PlaneIndex, tuple[Outline, ...]], ...]
 
 
 # what a session tells, and what comes back from a file
-Record: TypeAlias = Applied | VisibilitySet | CategoriesSet | SavedElsewhere
-ReadRecord: TypeAlias = StepTaken | VisibilitySet | CategoriesSet | SavedElsewhere
-
-
-def to_json(value: Any) -> bytes:  # Any: all that JSON can say
-    """Return compact JSON, in ASCII, so that no line break lies inside."""
-    return _ENCODER.encode(value).encode("ascii")
+Record: TypeAlias = Applied | VisibilitySet | CategoriesSet | SavedElsewhere | StepMissing
+ReadRecord: TypeAlias = StepTaken | VisibilitySet | CategoriesSet | SavedElsewhere | StepMissing
 
 
 def gently(parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -127,15 +155,18 @@ def encode_record(record: Record, *, number: int) -> Iterator[bytes]:
     if action.regions:
         head["regions"] = [[r.index, r.after] for r in action.regions]
     yield to_json(head)[:-1] + b',"changes":['
-    changes = action.changes
-    for start in range(0, len(changes), BATCH):
-        yield (b"," if start else b"") + b",".join(
-            map(_encode_change, changes[start : start + BATCH])
-        )
+    comma = b""
+    for part in _encode_changes(action.changes):
+        yield comma + part
+        comma = b","
     yield b"]}"
 
 
-def _encode_setting(record: VisibilitySet | CategoriesSet | SavedElsewhere) -> dict[str, Any]:
+def _encode_setting(
+    record: VisibilitySet | CategoriesSet | SavedElsewhere | StepMissing,
+) -> dict[str, Any]:
+    if isinstance(record, StepMissing):
+        return {"kind": "missing", "name": record.name, "reason": record.reason}
     if isinstance(record, VisibilitySet):
         return {"kind": "visibility", "score": record.score, "min_area": record.min_area}
     if isinstance(record, CategoriesSet):
@@ -143,9 +174,58 @@ def _encode_setting(record: VisibilitySet | CategoriesSet | SavedElsewhere) -> d
     return {"kind": "saved"}
 
 
+def _encode_changes(changes: Sequence[Change]) -> Iterator[bytes]:
+    """Yield changes in their order, those that say the same of many instances as one."""
+    for shared, run in itertools.groupby(changes, _shared):
+        size = BATCH if shared is None else _BATCH_OF_UUIDS
+        while batch := list(itertools.islice(run, size)):
+            if shared is None:
+                yield b",".join(map(_encode_change, batch))
+            else:
+                levels = [change.after.level if change.after else 0 for change in batch]
+                own = {"levels": levels} if any(levels) else {}
+                yield to_json({**shared, **own, "uuids": [change.uuid for change in batch]})
+
+
+def _shared(change: Change) -> dict[str, Any] | None:
+    """Return what may be said of other instances as well; None if it is about this one only."""
+    before, after = change.before, change.after
+    if after is None:
+        return {"at": change.index}
+    if before is None or before.mask is not after.mask or _REST(before) != _REST(after):
+        return None
+    return {"at": change.index, "state": after.state.value, "category": int(after.category_id)}
+
+
 def _encode_change(change: Change) -> bytes:
-    head = to_json([change.index, change.uuid])[:-1]
-    return head + b"," + (encode_instance(change.after) if change.after else b"null") + b"]"
+    before, after = change.before, change.after
+    assert after is not None  # else it is `_shared`
+    is_kept = before is not None and before.mask is after.mask
+    values = values_but_mask(after) if is_kept else values_of(after)
+    return to_json([change.index, change.uuid, values])
+
+
+def _decode_changes(
+    values: Iterable[Any],  # Any: as `_encode_changes` wrote them
+) -> Iterator[tuple[PlaneIndex, str, Instance | MaskKept | None]]:
+    for value in values:
+        if isinstance(value, dict):
+            levels = value.get("levels") or [0] * len(value["uuids"])
+            for uuid, level in zip(value["uuids"], levels, strict=True):
+                yield tuple(value["at"]), uuid, _kept(value, level)
+            continue
+        index, uuid, after = value
+        if "mask" in after:
+            yield tuple(index), uuid, decode_instance(after)
+        else:
+            yield tuple(index), uuid, MaskKept(values=fields_but_mask(after))
+
+
+def _kept(shared: dict[str, Any], level: int) -> MaskKept | None:
+    if "state" not in shared:
+        return None
+    state, category = InstanceState(shared["state"]), shared["category"]
+    return MaskKept(values={"state": state, "category_id": category, "level": level})
 
 
 def decode_record(payload: bytes) -> tuple[int, ReadRecord]:
@@ -164,16 +244,15 @@ def decode_record(payload: bytes) -> tuple[int, ReadRecord]:
         return number, CategoriesSet(categories=decode_categories(values["categories"]))
     if kind == "saved":
         return number, SavedElsewhere()
+    if kind == "missing":
+        return number, StepMissing(name=values["name"], reason=values["reason"])
     if kind not in ("do", "undo", "redo"):
         raise ValueError(f"record {number} is of an unknown kind: {kind!r}")
     return number, StepTaken(
         kind=kind,
         name=values["name"],
         joins=values["joins"],
-        changes=tuple(
-            (tuple(index), uuid, decode_instance(after) if after else None)
-            for index, uuid, after in values["changes"]
-        ),
+        changes=tuple(_decode_changes(values["changes"])),
         regions=tuple(
             (tuple(index), decode_outlines(outlines))
             for index, outlines in values.get("regions", ())
@@ -200,114 +279,30 @@ def _replay_step(step: StepTaken, session: AnnotationSession) -> None:
     elif step.kind == "redo" and session.history.redo_name:
         session.redo()
     else:
-        session.apply(_action(step, session), joins=step.joins)
+        session.apply(_action(step, session), joins=step.joins, keeps_levels=True)
 
 
 def _undo_beyond_history(step: StepTaken, session: AnnotationSession) -> None:
     """Take a step back that is older than those that the snapshot kept."""
     undone = SavedSession.of(session).undone
     inverse = _action(step, session)
-    session.apply(inverse)
+    session.apply(inverse, keeps_levels=True)
     session.history = history_of((), (*undone, inverse.inverse()))
 
 
 def _action(step: StepTaken, session: AnnotationSession) -> Action:
-    before = [session.get(index, uuid) for index, uuid, _ in step.changes]
+    changes = []
+    for index, uuid, after in step.changes:
+        before = session.get(index, uuid)
+        if isinstance(after, MaskKept):
+            after = after.of(before)
+        if before or after:
+            changes.append(Change(index=index, before=before, after=after))
     return Action(
         name=step.name,
-        changes=tuple(
-            Change(index=index, before=known, after=after)
-            for known, (index, _, after) in zip(before, step.changes, strict=True)
-            if known or after
-        ),
+        changes=tuple(changes),
         regions=tuple(
             RegionsChange(index=index, before=session.regions(index), after=after)
             for index, after in step.regions
         ),
     )
-
-
-# -- values ---------------------------------------------------------------------------------------
-
-
-def encode_instance(instance: Instance) -> bytes:
-    """Return everything of an instance as JSON."""
-    values: dict[str, Any] = {
-        "uuid": instance.uuid,
-        "handle": int(instance.handle),
-        "category": int(instance.category_id),
-        "state": instance.state.value,
-        "source": instance.source,
-        "mask": _encode_mask(instance.mask),
-    }
-    if not math.isnan(instance.score):
-        values["score"] = float(instance.score)
-    if not math.isnan(instance.edge_uncertainty):
-        values["edge"] = float(instance.edge_uncertainty)
-    box = [None if math.isnan(value) else float(value) for value in instance.predicted_box_xyxy]
-    if any(value is not None for value in box):
-        values["box"] = box
-    return to_json(values)
-
-
-def decode_instance(values: dict[str, Any]) -> Instance:
-    """Return an instance from its JSON object."""
-    return Instance(
-        mask=_decode_mask(values["mask"]),
-        score=values.get("score", math.nan),
-        category_id=values["category"],
-        handle=values["handle"],
-        uuid=values["uuid"],
-        state=InstanceState(values["state"]),
-        source=values["source"],
-        predicted_box_xyxy=tuple(
-            math.nan if value is None else value for value in values.get("box", [None] * 4)
-        ),
-        edge_uncertainty=values.get("edge", math.nan),
-    )
-
-
-def _encode_mask(mask: CroppedMask) -> dict[str, Any]:
-    packed = np.packbits(mask.pixels).tobytes()
-    key = "bits"
-    if len(packed) >= _LEAST_BYTES_TO_COMPRESS:
-        # level 1: on masks, level 6 is hardly smaller and several times slower
-        smaller = zlib.compress(packed, 1)
-        if len(smaller) < len(packed):
-            packed, key = smaller, "zlib"
-    height, width = mask.pixels.shape
-    box = [mask.y, mask.x, height, width]
-    return {"yxhw": box, key: base64.b64encode(packed).decode("ascii")}
-
-
-def _decode_mask(values: dict[str, Any]) -> CroppedMask:
-    y, x, height, width = values["yxhw"]
-    if "zlib" in values:
-        packed = zlib.decompress(base64.b64decode(values["zlib"]))
-    else:
-        packed = base64.b64decode(values["bits"])
-    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=height * width)
-    return CroppedMask(pixels=bits.reshape(height, width).astype(np.bool_), y=y, x=x)
-
-
-def encode_categories(table: CategoryTable) -> dict[str, Any]:
-    """Return a table of categories as a JSON object."""
-    return {
-        "categories": [[c.id, c.name, c.color] for c in table.categories],
-        "class_indices": list(table.class_indices),
-    }
-
-
-def decode_categories(values: dict[str, Any]) -> CategoryTable:
-    """Return a table of categories from its JSON object."""
-    return CategoryTable(
-        categories=tuple(
-            Category(id=id_, name=name, color=color) for id_, name, color in values["categories"]
-        ),
-        class_indices=tuple(values["class_indices"]),
-    )
-
-
-def decode_outlines(values: Iterable[Any]) -> tuple[Outline, ...]:
-    """Return closed outlines from their JSON lists."""
-    return tuple(tuple((float(x), float(y)) for x, y in outline) for outline in values)

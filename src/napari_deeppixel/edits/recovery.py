@@ -9,11 +9,13 @@ from pathlib import Path
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.instance import InstanceState
-from napari_deeppixel.edits.journal_files import FolderLock, JournalFolder, read_json
+from napari_deeppixel.edits.journal_files import JournalFolder, read_json
+from napari_deeppixel.edits.journal_lock import FolderLock
 from napari_deeppixel.edits.record import (
     UNREADABLE,
     ReadRecord,
     SavedElsewhere,
+    StepMissing,
     StepTaken,
     decode_record,
     replay,
@@ -80,6 +82,8 @@ class RecoveryReport:
         What could not be read, for people; empty if all could.
     contents
         Name → bytes of the files then; tells whether somebody wrote since.
+    number
+        Of the last record.
     """
 
     steps: int
@@ -88,6 +92,7 @@ class RecoveryReport:
     is_torn: bool = False
     damage: str = ""
     contents: Mapping[str, int] = field(default_factory=dict)
+    number: int = 0
 
 
 def find_recovery(folder: Path) -> RecoverySummary | None:
@@ -258,7 +263,7 @@ def _read(journal: JournalFolder) -> tuple[AnnotationSession, RecoveryReport]:
         try:
             session = replay(record, session)
         except UNREADABLE as error:
-            reading.damage = f"step {reading.number} does not fit what came before it: {error}"
+            reading.stop(f"step {reading.number} does not fit what came before it: {error}")
             break
         if isinstance(record, StepTaken | SavedElsewhere):
             steps += isinstance(record, StepTaken)
@@ -270,6 +275,7 @@ def _read(journal: JournalFolder) -> tuple[AnnotationSession, RecoveryReport]:
         is_torn=reading.is_torn,
         damage=reading.damage,
         contents=journal.contents(),
+        number=reading.number,
     )
 
 
@@ -285,45 +291,75 @@ def _newest_snapshot(journal: JournalFolder) -> tuple[int, Snapshot]:
 
 
 class _LogReading:
-    """Reads the logs of several generations as one, up to the first damage."""
+    """Reads the logs of several generations as one, as far as no step is missing.
+
+    A log that was being written anew repeats what is in those before it. So what comes after a
+    damage is read as well: it may hold what was damaged.
+    """
 
     def __init__(self, number: int, paths: list[Path]) -> None:
         self.number = number
         self.is_torn = False
-        self.damage = ""
+        self._torn_name = self._problem = self._missing = ""
         self._paths = paths
 
-    def records(self) -> Iterator[ReadRecord]:
-        for position, path in enumerate(self._paths):
-            # the next log lies ready, empty, before it is needed
-            is_last_file = not any(later.stat().st_size for later in self._paths[position + 1 :])
-            try:
-                with path.open("rb") as file:
-                    for line in file:
-                        is_last = is_last_file and not file.peek(1)
-                        record = self._record(line, path, is_last=is_last)
-                        if record is None:
-                            return
-                        yield record
-            except OSError as error:
-                self.damage = f"{path.name} cannot be read: {error}"
-                return
+    @property
+    def damage(self) -> str:
+        """What could not be read, for people; empty if all could."""
+        return self._problem or self._missing
 
-    def _record(self, line: bytes, path: Path, *, is_last: bool) -> ReadRecord | None:
-        payload = unframed(line)
-        if payload is None:
-            if is_last:
-                self.is_torn = True
-            else:
-                self.damage = f"{path.name} is damaged after step {self.number}"
-            return None
-        try:
-            number, record = decode_record(payload)
-        except UNREADABLE as error:
-            self.damage = f"{path.name} cannot be understood after step {self.number}: {error}"
-            return None
-        if number != self.number + 1:
-            self.damage = f"steps {self.number + 1} to {number - 1} are missing in {path.name}"
-            return None
-        self.number = number
+    def stop(self, problem: str) -> None:
+        """Note why the last record, and all after it, are of no use."""
+        self._problem, self.is_torn = problem, False
+
+    def records(self) -> Iterator[ReadRecord]:
+        for path in self._paths:
+            try:
+                yield from self._records_in(path)
+            except OSError as error:
+                self._note(f"{path.name} cannot be read: {error}")
+
+    def _records_in(self, path: Path) -> Iterator[ReadRecord]:
+        newest = 0
+        with path.open("rb") as file:
+            for line in file:
+                if self.is_torn:
+                    # only the last line of all is one that was being written
+                    self._note(f"{self._torn_name} is damaged after step {self.number}")
+                payload = unframed(line)
+                if payload is None:
+                    is_last = not file.peek(1)
+                    # a repetition that was cut short lacks nothing
+                    if not (is_last and 0 < newest < self.number):
+                        self._note_bad_line(path, is_last=is_last)
+                    return
+                try:
+                    newest, record = decode_record(payload)
+                except UNREADABLE as error:
+                    self._note(
+                        f"{path.name} cannot be understood after step {self.number}: {error}"
+                    )
+                    return
+                if newest > self.number + 1:
+                    self._note(
+                        f"steps {self.number + 1} to {newest - 1} are missing in {path.name}"
+                    )
+                    return
+                if newest == self.number + 1:
+                    yield self._taken(newest, record)
+
+    def _taken(self, number: int, record: ReadRecord) -> ReadRecord:
+        self.number, self._problem, self.is_torn = number, "", False
+        if isinstance(record, StepMissing):
+            reason = f"step {number} ({record.name}) could not be written down: {record.reason}"
+            self._missing = self._missing or reason
         return record
+
+    def _note(self, problem: str) -> None:
+        self._problem, self.is_torn = self._problem or problem, False
+
+    def _note_bad_line(self, path: Path, *, is_last: bool) -> None:
+        if is_last and not self._problem:
+            self.is_torn, self._torn_name = True, path.name
+        else:
+            self._note(f"{path.name} is damaged after step {self.number}")

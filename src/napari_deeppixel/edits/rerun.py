@@ -1,6 +1,6 @@
 """What a new run of a model does to the instances that are there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import uuid4
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_deeppixel.core.geometry import boxes_touch_region
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
+from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits.action import Action, Change
 
 Region = tuple[int, int, int, int]
@@ -22,6 +23,8 @@ _SAME_OBJECT_SHARE = 0.5
 # of a prediction: so much of it under shapes that a person made is what they united or split
 _COVERED_SHARE = 0.5
 _SHAPED_STATES = {InstanceState.EDITED, InstanceState.DRAWN}
+# a mask that was only found ends within a pixel of the box that the network gave for it
+_BOX_MARGIN_PX = 1
 
 
 class Keep(StrEnum):
@@ -96,13 +99,14 @@ def rerun_action(
     kept, staying, gone = (present.select(w) for w in (is_kept, is_staying, ~is_staying))
     share = None if region_xyxy is None else _SAME_OBJECT_SHARE
     seen = staying.select([uuid not in hidden_uuids for uuid in staying.uuids])
-    shaped = kept.select([state in _SHAPED_STATES for state in kept.states])
+    shaped = kept.select([_is_shaped(instance) for instance in kept])
+    is_made_up = _are_made_up(shaped, predictions)
     # what a person saw there and left as it was may come again
     left_alone = gone.select([uuid not in hidden_uuids for uuid in gone.uuids])
     fresh = [
         not _is_among(p, kept)
         and not _is_among(p, seen, share)
-        and (_is_among(p, left_alone) or not _is_covered(p, shaped))
+        and (_is_among(p, left_alone) or not _is_covered(p, shaped, is_made_up))
         for p in predictions
     ]
     accepted = predictions.select(np.array(fresh, np.bool_))
@@ -165,20 +169,59 @@ def _is_among(prediction: Instance, kept: InstanceSet, share: float | None = Non
     )
 
 
-def _is_covered(prediction: Instance, shaped: InstanceSet) -> bool:
-    """Whether most of a prediction lies under shapes of its category that a person made.
+def _is_shaped(instance: Instance) -> bool:
+    """Whether a person made an instance's shape, of what a model found and they rejected, too.
+
+    A rejected mask as it was found says nothing about objects in it. One that leaves the box that
+    the network gave for it was united or painted; without such a box nobody can tell.
+    """
+    if instance.state is not InstanceState.REJECTED or np.isnan(instance.score):
+        return instance.state in _SHAPED_STATES
+    x1, y1, x2, y2 = np.array(instance.predicted_box_xyxy)
+    left, top, right, bottom = instance.box_xyxy
+    over = np.array([x1 - left, y1 - top, right - x2, bottom - y2])
+    return bool((over > _BOX_MARGIN_PX).any())
+
+
+def _are_made_up(shaped: InstanceSet, predictions: InstanceSet) -> NDArray[np.bool_]:
+    """Return which shapes (N,) are for the most part under predictions that lie mostly in them.
+
+    Those are the parts of what a person united, whatever category they gave it.
+    """
+    is_made_up = np.zeros(len(shaped), np.bool_)
+    for place, shape in enumerate(shaped.masks):
+        near = np.flatnonzero(boxes_touch_region(predictions.boxes_xyxy, shape.box_xyxy))
+        if (predictions.category_ids[near] == shaped.category_ids[place]).all():
+            continue  # no prediction of another category asks
+        found = [predictions.masks[i] for i in near]
+        parts = [mask for mask in found if mask.intersection(shape) >= _COVERED_SHARE * mask.area]
+        is_made_up[place] = _covered_area(shape, parts) >= _COVERED_SHARE * shape.area
+    return is_made_up
+
+
+def _is_covered(prediction: Instance, shaped: InstanceSet, is_made_up: NDArray[np.bool_]) -> bool:
+    """Whether most of a prediction lies under shapes that a person made of its object.
 
     IoU alone does not see that: the parts of an object that was united, the whole of one that was
-    split.
+    split. Shapes of another category count where they are such parts or wholes, relabelled; not
+    where one kind of object lies in another, as nuclei in cells.
     """
-    mask = prediction.mask
-    covered = np.zeros(mask.pixels.shape, np.bool_)
+    mask, over = prediction.mask, []
     for i in np.flatnonzero(boxes_touch_region(shaped.boxes_xyxy, prediction.box_xyxy)):
-        if shaped.category_ids[i] == prediction.category_id:
-            other = shaped.masks[i]
-            x1, y1 = max(mask.x, other.x), max(mask.y, other.y)
-            x2, y2 = np.minimum(mask.box_xyxy[2:], other.box_xyxy[2:])
-            covered[y1 - mask.y : y2 - mask.y, x1 - mask.x : x2 - mask.x] |= other.pixels[
-                y1 - other.y : y2 - other.y, x1 - other.x : x2 - other.x
-            ]
-    return int(np.count_nonzero(covered & mask.pixels)) >= _COVERED_SHARE * mask.area
+        shape = shaped.masks[i]
+        is_part = mask.intersection(shape) >= _COVERED_SHARE * shape.area
+        if shaped.category_ids[i] == prediction.category_id or is_made_up[i] or is_part:
+            over.append(shape)
+    return _covered_area(mask, over) >= _COVERED_SHARE * mask.area
+
+
+def _covered_area(mask: CroppedMask, others: Iterable[CroppedMask]) -> int:
+    """Return how many pixels of a mask lie under others, which touch its box."""
+    covered = np.zeros(mask.pixels.shape, np.bool_)
+    for other in others:
+        x1, y1 = max(mask.x, other.x), max(mask.y, other.y)
+        x2, y2 = np.minimum(mask.box_xyxy[2:], other.box_xyxy[2:])
+        covered[y1 - mask.y : y2 - mask.y, x1 - mask.x : x2 - mask.x] |= other.pixels[
+            y1 - other.y : y2 - other.y, x1 - other.x : x2 - other.x
+        ]
+    return int(np.count_nonzero(covered & mask.pixels))

@@ -12,7 +12,7 @@ from psygnal import Signal
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.image import PlaneIndex
-from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
+from napari_deeppixel.core.instance import MAX_HANDLE, Instance, InstanceSet, InstanceState
 from napari_deeppixel.edits.action import Action, Change, Outline, RegionsChange
 from napari_deeppixel.edits.diff import (
     OverlapRule,
@@ -22,6 +22,7 @@ from napari_deeppixel.edits.diff import (
     with_pixels_of,
 )
 from napari_deeppixel.edits.history import History
+from napari_deeppixel.edits.levels import drawing_rank, with_levels
 from napari_deeppixel.edits.plane import PlaneRecord
 from napari_deeppixel.edits.rerun import Keep, Replaced, rerun_action
 
@@ -33,6 +34,9 @@ DONE_STATES = frozenset(
         InstanceState.REJECTED,
     }
 )
+
+# a larger number, which a script may write, would leave no room for the next handles
+_LARGEST_CHOSEN = MAX_HANDLE // 2
 
 
 class ReadOnlyError(DeepPixelError):
@@ -275,7 +279,7 @@ class AnnotationSession:
 
     # -- doing and undoing --------------------------------------------------------------------
 
-    def apply(self, action: Action, *, joins: str = "") -> bool:
+    def apply(self, action: Action, *, joins: str = "", keeps_levels: bool = False) -> bool:
         """Do an action; return whether it changed anything.
 
         Parameters
@@ -284,6 +288,8 @@ class AnnotationSession:
             Made from this session as it is now.
         joins
             Actions with the same text that follow each other are undone as one.
+        keeps_levels
+            The action was done before, elsewhere: its instances have the levels that they got then.
 
         Raises
         ------
@@ -293,6 +299,8 @@ class AnnotationSession:
         if not action:
             return False
         self._refuse_if_read_only()
+        if not keeps_levels:
+            action = with_levels(action, self._planes)
         action = self._take(action)
         self.history.push(action, joins=joins)
         self.changed.emit(Applied(kind="do", action=action, joins=joins))
@@ -438,6 +446,7 @@ class AnnotationSession:
         region_xyxy: Region,
         rule: OverlapRule = OverlapRule.TAKE,
         category_id: int | None = None,
+        beside: Sequence[Instance] = (),
         brings_back: bool = False,
         joins: str = "",
     ) -> bool:
@@ -457,6 +466,9 @@ class AnnotationSession:
             What painting over another instance does to it.
         category_id
             Category of new instances; None: the first.
+        beside
+            Visible instances of the region that other label images show, the last on top: what
+            is painted over them is subject to the rule, too.
         brings_back
             Whether the number of an instance that is gone means that instance (napari's own undo
             does that), not a new one.
@@ -474,10 +486,12 @@ class AnnotationSession:
             region_xyxy=region_xyxy,
             rule=rule,
             drawn_category_id=category_id or self._categories.categories[0].id,
+            beside=beside,
         )
         changes = []
         # above all that the person chose: one of those may be the next handle, too
-        free = count(max([self._max_handle, *(edit.handle for edit in edits)]) + 1)
+        chosen = [edit.handle for edit in edits if edit.handle <= _LARGEST_CHOSEN]
+        free = count(max([self._max_handle, *chosen]) + 1)
         for edit in edits:
             if edit.before is not None:
                 after = edit.after or erased(edit.before)
@@ -492,7 +506,7 @@ class AnnotationSession:
         self, index: PlaneIndex, drawn: Instance, *, free: Iterator[int], brings_back: bool
     ) -> Change:
         owner = self._owners.get(drawn.handle)
-        if owner is None and drawn.handle > self._max_unknown_handle:
+        if owner is None and self._max_unknown_handle < drawn.handle <= _LARGEST_CHOSEN:
             return Change(index=index, before=None, after=drawn)
         before = None if owner is None or owner[0] != index else self.get(*owner)
         if before is not None and self.is_visible(index, before.uuid):
@@ -503,7 +517,8 @@ class AnnotationSession:
             if back is not None:
                 after = replace(back, mask=drawn.mask, state=edited_state(back))
                 return Change(index=index, before=before, after=after)
-        # a number that another plane's or a hidden instance has stays theirs
+        # a number that another plane's or a hidden instance has stays theirs; one that is too
+        # large is none
         return Change(index=index, before=None, after=replace(drawn, handle=next(free)))
 
     def take_attributes(self, index: PlaneIndex, attributes: Mapping[int, tuple[str, str]]) -> bool:
@@ -579,12 +594,6 @@ class AnnotationSession:
                 if record.is_shown(instance.uuid) or instance.state is InstanceState.REJECTED:
                     counts[instance.state] += 1
         return counts
-
-
-def drawing_rank(instance: Instance) -> tuple[bool, float]:
-    """Return what decides how high an instance lies; see `InstanceSet.drawing_order`."""
-    is_human = instance.state is not InstanceState.UNREVIEWED
-    return is_human, 1.0 if np.isnan(instance.score) else instance.score
 
 
 def erased(instance: Instance) -> Instance | None:

@@ -3,7 +3,7 @@
 import gzip
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,19 @@ from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance
 from napari_deeppixel.edits.action import Action, Change, Outline, RegionsChange
-from napari_deeppixel.edits.record import (
-    BATCH,
-    UNREADABLE,
+from napari_deeppixel.edits.record import BATCH, UNREADABLE, gently
+from napari_deeppixel.edits.record_values import (
     decode_categories,
     decode_instance,
     decode_outlines,
     encode_categories,
     encode_instance,
-    gently,
     to_json,
 )
 from napari_deeppixel.edits.saved_session import GonePlace, SavedSession
 from napari_deeppixel.edits.session import SessionSnapshot
 
-FORMAT = 1
+FORMAT = 2
 
 # Instances that only the history still knows; older steps are left out. Each is about 150 bytes
 # and 10 µs of work.
@@ -34,7 +32,7 @@ _MAX_PAST_INSTANCES = 20_000
 
 
 class SnapshotError(Exception):
-    """A snapshot is damaged or of a newer version."""
+    """A snapshot is damaged, of a newer version, or holds what cannot be written down."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,22 +144,30 @@ def _line(**values: Any) -> bytes:  # Any: all that JSON can say
     return to_json(values) + b"\n"
 
 
-def write_snapshot(path: Path, snapshot: Snapshot, *, in_between: Callable[[], None]) -> None:
-    """Write a snapshot, whole or not at all; calls `in_between` each millisecond or so.
+def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot, whole or not at all.
 
     Raises
     ------
     OSError
         If it cannot be written.
+    SnapshotError
+        If the session holds what cannot be written down.
     """
     with (
         atomic_file(path) as raw,
         # level 1: masks and uuids are as good as random
         gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as file,
     ):
-        for line in gently(encode_snapshot(snapshot)):
+        for line in gently(_encoded(snapshot)):
             file.write(line)
-            in_between()
+
+
+def _encoded(snapshot: Snapshot) -> Iterator[bytes]:
+    try:
+        yield from encode_snapshot(snapshot)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SnapshotError(f"a snapshot cannot be written down: {error}") from error
 
 
 def read_snapshot(path: Path) -> Snapshot:

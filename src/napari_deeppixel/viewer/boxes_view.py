@@ -1,7 +1,8 @@
 """The Shapes layer with the boxes of a session's instances."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,16 @@ MAX_CAPTIONS = 40
 _MAX_SINGLE = 2
 
 
+@dataclass(kw_only=True, eq=False)
+class _Filling:
+    """A layer that is being drawn anew, in steps."""
+
+    layer: Shapes
+    rows: list[Row]
+    table: pd.DataFrame
+    num_drawn: int = 0
+
+
 class BoxesView:
     """Draws boxes: all of them while they are few, else those in view, best first.
 
@@ -70,6 +81,7 @@ class BoxesView:
         self._filled: Shapes | None = None
         self._is_stale, self._is_dirty = True, False
         self._missed: dict[Ref, Change] | None = None
+        self._filling: _Filling | None = None
         self._waiting = BoxEdits()
         self.is_writing = False
 
@@ -96,8 +108,8 @@ class BoxesView:
     @property
     def is_busy(self) -> bool:
         """Whether a person is drawing or dragging a box."""
-        layer = self._filled
-        return any(bool(getattr(layer, name, False)) for name in ("_is_creating", "_is_moving"))
+        layer = self._filled if self._filling is None else self._filling.layer
+        return is_drawing(layer)
 
     def forget(self) -> None:
         """Draw all boxes anew next time; what a person did in the layer is kept for `take`."""
@@ -119,11 +131,13 @@ class BoxesView:
             return
         self._rows, self._filled, self._missed = [], None, {}
         table = with_other_columns(boxes_features([s for _, s in chosen]), layer.features)
-        yield from self._fill(layer, chosen)
-        if len(layer.data) != len(rows):
-            # somebody drew or deleted in between
-            yield from self.redraw()
+        self._filling = _Filling(layer=layer, rows=rows, table=table)
+        is_whole = yield from self._fill(layer, chosen)
+        if not is_whole or len(layer.data) != len(rows):
+            # somebody drew, moved or deleted in between
+            self.hold()
             return
+        self._filling = None
         with self._writing():
             layer.features = table
             _expect_drawn(layer)
@@ -132,7 +146,10 @@ class BoxesView:
         self.update(list(missed.values()))
         self.update_captions()
 
-    def _fill(self, layer: Shapes, chosen: list[tuple[PlaneIndex, InstanceSet]]) -> Iterator[None]:
+    def _fill(
+        self, layer: Shapes, chosen: list[tuple[PlaneIndex, InstanceSet]]
+    ) -> Generator[None, None, bool]:
+        """Fill the layer in steps; return False if somebody else came in between."""
         with self._writing():
             layer.selected_data = set()
             layer.data = []
@@ -140,6 +157,10 @@ class BoxesView:
             _expect_drawn(layer)
         yield
         for step in _chunks(chosen, _BOXES_A_STEP):
+            if self.is_busy:
+                self.hold()
+            if self._filling is None:
+                return False
             with self._writing():
                 layer.add_rectangles(
                     [corners for index, s in step for corners in self._corners(index, s)],
@@ -147,7 +168,32 @@ class BoxesView:
                     edge_width=1,
                     face_color="transparent",
                 )
+            self._filling.num_drawn += sum(len(s) for _, s in step)
             yield
+        return self._filling is not None
+
+    def hold(self) -> None:
+        """Stop drawing anew, if that is under way, and know what is drawn so far as ours.
+
+        To be called before somebody else changes the layer; `redraw` then begins again.
+        """
+        filling, self._filling = self._filling, None
+        if filling is None:
+            return
+        layer, count = filling.layer, filling.num_drawn
+        self._missed, self._is_stale = None, True
+        num_others = len(layer.data) - count
+        if num_others < 0:
+            # nobody can tell which are gone
+            return
+        table = filling.table.iloc[:count]
+        if num_others:
+            others = pd.DataFrame([_NO_ROW] * num_others).astype(boxes_features([]).dtypes)
+            table = pd.concat([table, others], ignore_index=True)
+        with self._writing():
+            layer.features = table
+            _expect_drawn(layer)
+        self._rows, self._filled, self._is_dirty = filling.rows[:count], layer, True
 
     def _choose(self) -> list[tuple[PlaneIndex, InstanceSet]]:
         session = self._session
@@ -283,8 +329,13 @@ class BoxesView:
             deleted=tuple(ref for ref in waiting.deleted if is_there(*ref)),
         )
 
+    def wait(self, edits: BoxEdits) -> None:
+        """Give edits out again with the next `take`: nobody could do anything with them yet."""
+        self._waiting = edits.then(self._waiting)
+
     def _read(self) -> None:
         """Keep what a person did, and put the layer back, or have it drawn anew."""
+        self.hold()
         layer = self._filled
         if layer is None:
             return
@@ -324,13 +375,19 @@ class BoxesView:
             for place in sorted({place for each in cells.values() for place in each})
         }
 
-    def restore_features(self) -> None:
-        """Put the features table back to the session, where a person changed it."""
+    def has_changed_features(self) -> bool:
+        """Whether a person changed the features table."""
         layer = self._filled
         if layer is None or len(layer.data) != len(self._rows) or not self._rows:
-            return
-        if not is_same_table(layer.features, self._features()):
-            self._write_features(layer)
+            return False
+        return not is_same_table(layer.features, self._features())
+
+    def restore_features(self) -> bool:
+        """Put the features table back to the session; return whether a person had changed it."""
+        is_changed = self.has_changed_features()
+        if is_changed and self._filled is not None:
+            self._write_features(self._filled)
+        return is_changed
 
     def _write_features(self, layer: Shapes) -> None:
         with self._writing():
@@ -367,6 +424,12 @@ _NO_ROW: dict[str, Any] = {
     "source": None,
     "caption": "",
 }
+
+
+def is_drawing(layer: Shapes | None) -> bool:
+    """Return whether a person is in the middle of drawing or dragging a shape."""
+    # private, and the only place where napari (0.9) says so; a test looks whether they are there
+    return any(bool(getattr(layer, name, False)) for name in ("_is_creating", "_is_moving"))
 
 
 def _expect_drawn(layer: Shapes) -> None:

@@ -1,6 +1,6 @@
 """The features tables of our layers: one reader and one writer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,58 @@ def labels_features(sets: list[InstanceSet]) -> pd.DataFrame:
     Handles that no instance has now have an empty row.
     """
     rows = 1 + max((int(s.handles.max(initial=0)) for s in sets), default=0)
-    table = pd.DataFrame(
-        {
-            "handle": np.arange(rows),
-            "category": pd.Series([None] * rows, dtype=object),
-            "score": np.full(rows, np.nan),
-            "area": np.zeros(rows, np.int64),
-            "state": pd.Series([None] * rows, dtype=object),
-            "source": pd.Series([None] * rows, dtype=object),
-        }
-    )
+    table = _empty_rows(0, rows)
     for instances in sets:
         if len(instances):
             table.loc[instances.handles, list(table)[1:]] = _attribute_table(instances).to_numpy()
     return table
+
+
+def _empty_rows(first: int, last: int) -> pd.DataFrame:
+    """Return the rows of handles that no instance has, from one to before another."""
+    count = last - first
+    nothing = [None] * count
+    return pd.DataFrame(
+        {
+            "handle": np.arange(first, last),
+            "category": pd.Series(nothing, dtype=object),
+            "score": np.full(count, np.nan),
+            "area": np.zeros(count, np.int64),
+            "state": pd.Series(nothing, dtype=object),
+            "source": pd.Series(nothing, dtype=object),
+        }
+    )
+
+
+def with_rows(table: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """Return the features table of a Labels layer with at least so many rows; itself if it has.
+
+    Columns that are not ours are empty in new rows.
+    """
+    first = len(table)
+    if first >= rows:
+        return table
+    new = _empty_rows(first, rows)
+    columns = {}
+    for name in table:
+        if name in new:
+            values = np.concatenate([table[name].to_numpy(), new[name].to_numpy()])
+            # texts alone would get a type of their own, which has no None
+            columns[name] = pd.Series(values, dtype=values.dtype)
+        else:
+            columns[name] = table[name].reindex(range(rows))
+    return pd.DataFrame(columns)
+
+
+def put_rows(table: pd.DataFrame, rows: list[int], values: dict[str, list[Any]]) -> None:
+    """Write rows of a table by place, in place: column → a value for each row."""
+    for name, column in values.items():
+        place = list(table.columns).index(name)
+        if len(rows) == 1:
+            # a tenth of the time
+            table.iat[rows[0], place] = column[0]
+        else:
+            table.iloc[np.array(rows), place] = column
 
 
 def boxes_features(sets: list[InstanceSet]) -> pd.DataFrame:
@@ -81,6 +119,14 @@ def attribute_row(instance: Instance | None, names: dict[int, str]) -> dict[str,
         "state": instance.state.value,
         "source": instance.source,
     }
+
+
+def attribute_rows(
+    instances: Iterable[Instance | None], names: dict[int, str]
+) -> dict[str, list[Any]]:
+    """Return `attribute_row` of several handles, by column."""
+    rows = [attribute_row(instance, names) for instance in instances]
+    return {name: [row[name] for row in rows] for name in attribute_row(None, names)}
 
 
 def box_caption(category: str, score: float) -> str:

@@ -61,6 +61,11 @@ class Gestures:
     ----------
     viewer
         Where the layers are.
+
+    Attributes
+    ----------
+    why_cancelled
+        Why the last gesture was called off, if it was not the person who did.
     """
 
     # the name of the tool that is armed now, or None
@@ -70,6 +75,7 @@ class Gestures:
         self._viewer = viewer
         self._trace = Trace(viewer)
         self._armed: _Armed | None = None
+        self.why_cancelled = ""
 
     @property
     def is_armed(self) -> bool:
@@ -144,10 +150,22 @@ class Gestures:
         """
         self._arm(target, on_done, Points(), name=name, hint=hint)
 
-    def cancel(self) -> None:
-        """Call the armed gesture off, if any: all is as before, and nothing is called."""
+    def cancel(self, why: str = "") -> None:
+        """Call the armed gesture off, if any: all is as before, and nothing is called.
+
+        Parameters
+        ----------
+        why
+            For `why_cancelled`, where it was not the person who asked.
+        """
         if self._armed is not None:
+            self.why_cancelled = why
             self._disarm()
+
+    def close(self) -> None:
+        """Call the armed gesture off, and take the trace out of the viewer."""
+        self.cancel()
+        self._trace.remove()
 
     # -- armed and disarmed -------------------------------------------------------------------
 
@@ -161,6 +179,7 @@ class Gestures:
         hint: str,
     ) -> None:
         self.cancel()
+        self.why_cancelled = ""
         if not self._can_draw_on(target):
             raise GestureError(
                 f"{name}: the last two axes of the layer {target.name!r} must be on screen in 2D; "
@@ -214,13 +233,16 @@ class Gestures:
             (viewer.dims.events.point, self._on_view_changed),
             (viewer.dims.events.order, self._on_view_changed),
             (viewer.dims.events.ndisplay, self._on_view_changed),
-            (target.events.mode, self.cancel),
+            (target.events.mode, self._on_mode_changed),
         ]
 
     def _on_active_changed(self) -> None:
         armed = self._armed
         if armed is not None and self._viewer.layers.selection.active != armed.target:
-            self.cancel()
+            self.cancel(f"{armed.name} stopped: another layer was chosen.")
+
+    def _on_mode_changed(self) -> None:
+        self.cancel()
 
     def _on_view_changed(self) -> None:
         armed = self._armed
@@ -228,7 +250,7 @@ class Gestures:
             not self._can_draw_on(armed.target)
             or _as_plane(self._lead_position(armed.target)) != armed.plane
         ):
-            self.cancel()
+            self.cancel(f"{armed.name} stopped: another plane or view is shown.")
 
     def _can_draw_on(self, target: Layer) -> bool:
         dims = self._viewer.dims

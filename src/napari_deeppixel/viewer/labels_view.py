@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 from napari_deeppixel.core.geometry import mask_to_box_xyxy
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, label_dtype
+from napari_deeppixel.edits.action import Change
 from napari_deeppixel.edits.diff import Region, draw_region
+from napari_deeppixel.edits.levels import drawing_rank
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer.features import (
     EDITABLE_COLUMNS,
-    attribute_row,
+    attribute_rows,
     changed_cells,
     is_same_table,
     labels_features,
+    put_rows,
     with_other_columns,
+    with_rows,
 )
 from napari_deeppixel.viewer.plane_map import PlaneMap
 from napari_deeppixel.viewer.strokes import small_numbers
@@ -29,6 +33,8 @@ from napari_deeppixel.viewer.strokes import small_numbers
 _MAX_LISTED_PIXELS = 1 << 18
 # side of the squares in which a whole plane is compared: about 3 ms each
 _TILE = 1024
+# comparing a small region of its own takes as long as so many pixels of a large one
+_REGION_COST_PX = 8000
 # regions that are drawn one by one
 _MAX_APART = 4
 
@@ -106,6 +112,25 @@ class LabelsView:
         x1, y1, x2, y2 = region
         return bool((self.plane(index)[y1:y2, x1:x2] == handle).any())
 
+    def looks_same(self, change: Change) -> bool:
+        """Whether a change is not to be seen in this layer, so that nothing is to be drawn."""
+        before, after = change.before, change.after
+        was_member = before is not None and self.is_member(before)
+        is_member = after is not None and self.is_member(after)
+        if before is None or after is None or not was_member or not is_member:
+            return not was_member and not is_member
+        if before.mask is not after.mask or before.handle != after.handle:
+            return False
+        old, new = drawing_rank(before), drawing_rank(after)
+        if old == new:
+            return True
+        mask = after.mask
+        is_on_top = bool((self.plane(change.index)[mask.slices][mask.pixels] == after.handle).all())
+        # one that rises stays on top; one that sinks may go below a neighbour
+        return is_on_top and (
+            old < new or len(self._session.shown_in(change.index, mask.box_xyxy)) == 1
+        )
+
     # -- drawing ------------------------------------------------------------------------------
 
     @contextmanager
@@ -145,8 +170,14 @@ class LabelsView:
         groups = [[region] for region in regions] if len(regions) <= _MAX_APART else [regions]
         for group in groups:
             low, high = np.min(group, axis=0), np.max(group, axis=0)
-            whole = int(low[0]), int(low[1]), int(high[2]), int(high[3])
-            self._draw(index, whole, group, before=before)
+            x1, y1, x2, y2 = int(low[0]), int(low[1]), int(high[2]), int(high[3])
+            is_dense = (x2 - x1) * (y2 - y1) < len(group) * _REGION_COST_PX
+            self._draw(
+                index,
+                (x1, y1, x2, y2),
+                [(x1, y1, x2, y2)] if is_dense else group,
+                before=before,
+            )
 
     def _draw(
         self,
@@ -267,12 +298,16 @@ class LabelsView:
         drawn = self.members(index, region)
         if brings_back and np.array_equal(seen, draw_region(drawn, region, seen.dtype)):
             return False
+        # what other layers of ours show there
+        shown = self._session.shown_in(index, region)
+        beside = [instance for instance in shown if not self.is_member(instance)]
         return self._session.take_label_region(
             index,
             drawn,
             small_numbers(np.array(seen), first=self._session.next_handle),
             region_xyxy=region,
             brings_back=brings_back,
+            beside=beside,
             **settings,
         )
 
@@ -325,24 +360,38 @@ class LabelsView:
 
     def write_rows(self, touched: Mapping[int, Instance | None]) -> None:
         """Write the rows of some handles; None: the instance is not shown any more."""
-        table, written = self.layer.features, self._written
+        unsettled = self._unsettled()
+        rows = 1 + max((h for h, instance in touched.items() if instance is not None), default=0)
+        table = with_rows(self.layer.features, rows)
+        written = self._written = with_rows(self._written, rows)
         is_ours = len(table) == len(written) and all(
             name in table and table[name].dtype == written[name].dtype for name in written
         )
-        if not is_ours or max(touched, default=0) >= len(table):
+        if not is_ours:
             self.write_features()
             return
-        unsettled = self._unsettled()
+        # a handle past the end never had a row
+        touched = {handle: i for handle, i in touched.items() if handle < len(written)}
+        if not touched:
+            return
         names = {c.id: c.name for c in self._session.categories.categories}
-        for handle, instance in touched.items():
-            kept = unsettled.get(handle, {}) if instance is not None else {}
-            for column, value in attribute_row(instance, names).items():
-                written.iat[handle, _place(written, column)] = value
-                if column not in kept:
-                    table.iat[handle, _place(table, column)] = value
+        new = attribute_rows(touched.values(), names)
+        put_rows(written, list(touched), new)
+        kept = {
+            (handle, column): value
+            for handle, cells in unsettled.items()
+            for column, value in cells.items()
+            if touched.get(handle) is not None
+        }
+        put_rows(table, list(touched), new)
+        for (handle, column), value in kept.items():
+            table.iat[handle, _place(table, column)] = value
         with self._writing():
-            # the table was changed in place, which napari's own table view cannot see
-            self.layer.events.features()
+            if table is not self.layer.features:
+                self.layer.features = table
+            else:
+                # changed in place, which napari's own table view cannot see
+                self.layer.events.features()
 
     def _unsettled(self) -> dict[int, dict[str, str]]:
         """Return what a person wrote into the table: handle → column → text."""
@@ -363,10 +412,16 @@ class LabelsView:
             for handle, cells in self._unsettled().items()
         }
 
-    def restore_features(self) -> None:
-        """Put the features table back to the session, where a person changed it."""
-        if not is_same_table(self.layer.features, self._written):
+    def has_changed_features(self) -> bool:
+        """Whether a person changed the features table."""
+        return not is_same_table(self.layer.features, self._written)
+
+    def restore_features(self) -> bool:
+        """Put the features table back to the session; return whether a person had changed it."""
+        is_changed = self.has_changed_features()
+        if is_changed:
             self._put_features({})
+        return is_changed
 
 
 def _place(table: pd.DataFrame, column: str) -> int:

@@ -43,9 +43,6 @@ METADATA_KEY = "napari_deeppixel"
 # that writers find what a flat label image cannot hold
 VIEW_KEY = "napari_deeppixel_view"
 
-# rows of a features table: more are written with the whole table
-_MAX_SINGLE_ROWS = 30
-
 
 class InstanceLayers:
     """Shows the instances of one Image layer, and takes hand edits into the session.
@@ -82,6 +79,12 @@ class InstanceLayers:
         whether to add it to the selection (Shift).
     layer_added
         Signal: a layer of ours came into the viewer.
+    layer_left
+        Signal: a layer is no longer ours.
+    told
+        Signal: something for the person, such as why a change was not taken.
+    last_planes
+        The planes that the last undo or redo changed.
     is_tool_armed
         While a drawing tool waits for the mouse, clicks select nothing.
     """
@@ -90,6 +93,8 @@ class InstanceLayers:
     selection_changed = Signal(object)
     clicked = Signal(object, bool)
     layer_added = Signal(object)
+    layer_left = Signal(object)
+    told = Signal(str)
 
     # what a person can do to a layer of ours, as its undo and "new label" keys do it
     _KEYS: ClassVar[dict[str, Callable[["InstanceLayers"], object]]] = {
@@ -120,6 +125,7 @@ class InstanceLayers:
         self.overlap_rule = OverlapRule.TAKE
         self.drawn_category_id: int | None = None
         self.metadata: dict[str, Any] = {}
+        self.last_planes: list[PlaneIndex] = []
         # the largest number that an instance had when our layers were last drawn
         self._top = session.next_handle - 1
         self._is_taking = False
@@ -266,6 +272,7 @@ class InstanceLayers:
         layer.metadata.pop(VIEW_KEY, None)
         for key in self._KEYS:
             layer.bind_key(key, None)
+        self.layer_left.emit(layer)
 
     def _on_layer_removed(self, event: Any) -> None:
         """Take over what was done to a layer of ours that somebody deletes."""
@@ -355,6 +362,9 @@ class InstanceLayers:
         """Draw boxes: all of them while they are few, else those in view, best first."""
         self.boxes.update_captions()
         yield from self.boxes.redraw()
+        if self.boxes.is_stale:
+            # a person came in between
+            self.dirtied.emit()
 
     @property
     def num_hidden_boxes(self) -> int:
@@ -364,6 +374,9 @@ class InstanceLayers:
     # -- session → layers ---------------------------------------------------------------------
 
     def _on_session_changed(self, applied: Applied) -> None:
+        action = applied.action
+        planes = {c.index for c in action.changes} | {c.index for c in action.regions}
+        self.last_planes = sorted(planes)
         changes = [self._as_shown(change) for change in applied.action.changes]
         self._update([c for c in changes if c is not None])
         if applied.action.regions:
@@ -420,21 +433,20 @@ class InstanceLayers:
                 self._choose_number(view, self.session.next_handle)
 
     def _redraw_changes(self, index: PlaneIndex, changes: list[Change]) -> None:
-        both = [i for c in changes for i in (c.before, c.after) if i is not None]
-        regions = list(dict.fromkeys(instance.box_xyxy for instance in both))
         for view in self._groups:
-            view.redraw_changed(index, regions, _as_before(view, index, changes))
+            seen = [change for change in changes if not view.looks_same(change)]
+            if seen:
+                both = [i for c in seen for i in (c.before, c.after) if i is not None]
+                regions = list(dict.fromkeys(instance.box_xyxy for instance in both))
+                view.redraw_changed(index, regions, _as_before(view, index, changes, seen))
 
     def _write_features(self, changes: list[Change]) -> None:
+        befores = (c.before for c in changes if c.before is not None and c.before.handle)
+        gone: dict[int, Instance | None] = dict.fromkeys(i.handle for i in befores)
         for view in self._groups:
-            if len(changes) > _MAX_SINGLE_ROWS:
-                view.write_features()
-                continue
-            befores = (c.before for c in changes if c.before is not None and c.before.handle)
-            rows: dict[int, Instance | None] = dict.fromkeys(i.handle for i in befores)
             # one that goes may leave its number to one that comes
             afters = (c.after for c in changes if c.after is not None)
-            rows.update({i.handle: i for i in afters if view.is_member(i)})
+            rows = gone | {i.handle: i for i in afters if view.is_member(i)}
             if rows:
                 view.write_rows(rows)
 
@@ -493,7 +505,7 @@ class InstanceLayers:
             )
         except ReadOnlyError as error:
             # what was painted is taken off again
-            self._viewer.status = str(error)
+            self._tell(str(error))
             self.dirtied.emit()
         finally:
             self._is_taking = False
@@ -545,7 +557,11 @@ class InstanceLayers:
 
     def _on_boxes_data(self, event: Any) -> None:
         action = getattr(event, "action", "")
-        if not self.boxes.is_writing and action in ("added", "changed", "removed"):
+        if self.boxes.is_writing:
+            return
+        if action in ("adding", "changing", "removing"):
+            self.boxes.hold()
+        elif action in ("added", "changed", "removed"):
             self.boxes.note_edit()
             self.dirtied.emit()
 
@@ -591,25 +607,42 @@ class InstanceLayers:
 
     def _take_attributes(self, view: LabelsView | BoxesView) -> None:
         attributes = view.changed_attributes()
+        why = ""
         try:
             for index in self.session.plane_indices if attributes else ():
                 self.session.take_attributes(index, attributes)
         except ReadOnlyError as error:
-            self._viewer.status = str(error)
+            why = str(error)
         known = {category.name for category in self.session.categories.categories}
         unknown = {name for name, _ in attributes.values() if name} - known
         if unknown:
-            self._viewer.status = (
+            why = (
                 f"category must be one of {sorted(known)}, got {sorted(unknown)}: the table is as "
-                "it was"
+                "it was. The card in the Review tab takes new ones"
             )
-        view.restore_features()
+        if view.restore_features() and not why:
+            why = "category and state can be changed in the table; what is measured is as it was"
+        if why:
+            self._tell(why)
+
+    def _tell(self, message: str) -> None:
+        self._viewer.status = message
+        self.told.emit(message)
+
+    def has_changed_tables(self) -> bool:
+        """Whether a person changed a cell of our features tables, which napari tells nobody."""
+        return self.boxes.has_changed_features() or any(
+            view.has_changed_features() for view in self._groups
+        )
 
     def _take_regions(self) -> None:
+        if self.regions.is_busy:
+            # when they have finished
+            self.dirtied.emit()
         try:
             self.regions.take()
         except ReadOnlyError as error:
-            self._viewer.status = str(error)
+            self._tell(str(error))
 
     def take_box_edits(self) -> BoxEdits:
         """Return what a person did in the boxes layer, and put the layer back to the session."""
@@ -706,9 +739,11 @@ class InstanceLayers:
         return name
 
 
-def _as_before(view: LabelsView, index: PlaneIndex, changes: list[Change]) -> list[Instance]:
-    """Return what was drawn where some changes are, before them, the last on top."""
-    boxes = [i.box_xyxy for c in changes for i in (c.before, c.after) if i is not None]
+def _as_before(
+    view: LabelsView, index: PlaneIndex, changes: list[Change], seen: list[Change]
+) -> list[Instance]:
+    """Return what was drawn before some changes, where some of them are seen, the last on top."""
+    boxes = [i.box_xyxy for c in seen for i in (c.before, c.after) if i is not None]
     low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
     touched = {change.uuid for change in changes}
     near = view.members(index, (int(low[0]), int(low[1]), int(high[2]), int(high[3])))

@@ -13,6 +13,7 @@ from napari_deeppixel.core.geometry import outline_xy_to_yx, outline_yx_to_xy
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.edits.action import Action, Outline, RegionsChange
 from napari_deeppixel.edits.session import AnnotationSession
+from napari_deeppixel.viewer.boxes_view import is_drawing
 from napari_deeppixel.viewer.plane_map import PlaneMap
 
 _COLOR = "#00d084"
@@ -62,7 +63,13 @@ class RegionsView:
         self.layer: Shapes | None = None
 
     def redraw(self) -> None:
-        """Draw the regions as the session has them, and leave what nobody has taken yet."""
+        """Draw the regions as the session has them, and leave what nobody has taken yet.
+
+        Later, while a person is in the middle of drawing one: `edited` tells to call `take` again.
+        """
+        if self.is_busy:
+            self.edited.emit()
+            return
         layer = self.layer
         shapes = [] if layer is None else zip(layer.shape_type, layer.data, strict=True)
         drawn = [vertices for _, _, vertices in self._drawn]
@@ -97,22 +104,27 @@ class RegionsView:
         lead = np.tile(np.array(self._planes.data_index(index), np.float64), (len(yx), 1))
         return np.concatenate([lead, yx], axis=1)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a person is in the middle of drawing or dragging a region."""
+        return is_drawing(self.layer)
+
     def take(self) -> bool:
         """Put what a person changed in the layer into the session; return whether anything was.
+
+        Nothing while a region is being drawn or dragged: a part of it would count as complete.
 
         Raises
         ------
         ReadOnlyError
             If the session may not be changed; the layer is as the session again.
         """
-        if self.layer is None or self._is_as_drawn(self.layer):
+        if self.layer is None or self.is_busy:
             return False
-        found: dict[PlaneIndex, list[Outline]] = {i: [] for i in self._session.region_planes}
-        for kind, vertices in zip(self.layer.shape_type, self.layer.data, strict=True):
-            index = self._planes.plane_of(vertices[0])
-            outline = self._outline(kind, vertices)
-            if index is not None and outline is not None:
-                found.setdefault(index, []).append(outline)
+        if self._is_as_drawn(self.layer):
+            self._catch_up()
+            return False
+        found = self._merged(self.layer)
         self._draw([])
         changes = [
             RegionsChange(index=index, before=self._session.regions(index), after=tuple(outlines))
@@ -124,23 +136,52 @@ class RegionsView:
         finally:
             self._draw([])
 
+    def _merged(self, layer: Shapes) -> dict[PlaneIndex, list[Outline]]:
+        """Return the session's regions with what a person changed in the layer since it was drawn.
+
+        The session may have changed since, too: what is the same in the layer stays as it is there.
+        """
+        drawn, shapes = self._drawn, list(zip(layer.shape_type, layer.data, strict=True))
+        same = {
+            place: next((n for n, each in enumerate(drawn) if _is_same(vertices, each[2])), None)
+            for place, (_, vertices) in enumerate(shapes)
+        }
+        gone = set(range(len(drawn))) - set(same.values())
+        planes = {index for index, _, _ in drawn} | set(self._session.region_planes)
+        found = {index: list(self._session.regions(index)) for index in planes}
+        for place, (kind, vertices) in enumerate(shapes):
+            index, outline = self._planes.plane_of(vertices[0]), _outline(kind, vertices)
+            if same[place] is not None or index is None or outline is None:
+                continue
+            outlines = found.setdefault(index, list(self._session.regions(index)))
+            # one that was moved keeps its place in the order
+            old = drawn[place][:2] if place in gone else None
+            if old is not None and old[0] == index and old[1] in outlines:
+                outlines[outlines.index(old[1])] = outline
+                gone.discard(place)
+            else:
+                outlines.append(outline)
+        for index, outline, _ in (drawn[n] for n in gone):
+            if outline in found[index]:
+                found[index].remove(outline)
+        return found
+
+    def _catch_up(self) -> None:
+        """Draw what could not be drawn while the person was at it."""
+        drawn = [(index, outline) for index, outline, _ in self._drawn]
+        wanted = [
+            (index, outline)
+            for index in self._session.region_planes
+            for outline in self._session.regions(index)
+        ]
+        if drawn != wanted:
+            self._draw([])
+
     def _is_as_drawn(self, layer: Shapes) -> bool:
         data = layer.data
         return len(data) == len(self._drawn) and all(
             _is_same(now, drawn) for now, (_, _, drawn) in zip(data, self._drawn, strict=True)
         )
-
-    def _outline(self, kind: str, vertices: NDArray[Any]) -> Outline | None:
-        """Return the outline that a shape stands for; None if it has no area."""
-        for _, outline, drawn in self._drawn:
-            if _is_same(vertices, drawn):
-                # napari rounds: one that nobody touched stays as it is
-                return outline
-        yx = np.asarray(vertices, np.float64)[:, -2:]
-        if kind == "ellipse":
-            yx = _ellipse(yx)
-        outline = outline_yx_to_xy(yx)
-        return outline if _area(yx) > 0 and kind != "line" else None
 
     def disconnect(self) -> None:
         """Let the layer go."""
@@ -177,6 +218,15 @@ class RegionsView:
     def _on_data(self, event: Any) -> None:
         if not self._is_writing and getattr(event, "action", "") in ("added", "changed", "removed"):
             self.edited.emit()
+
+
+def _outline(kind: str, vertices: NDArray[Any]) -> Outline | None:
+    """Return the outline that a shape stands for; None if it has no area."""
+    yx = np.asarray(vertices, np.float64)[:, -2:]
+    if kind == "ellipse":
+        yx = _ellipse(yx)
+    outline = outline_yx_to_xy(yx)
+    return outline if _area(yx) > 0 and kind != "line" else None
 
 
 def _is_same(vertices: NDArray[Any], drawn: NDArray[np.float64]) -> bool:

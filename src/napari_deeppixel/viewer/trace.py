@@ -79,6 +79,12 @@ class Trace:
         if self._layer is not None and len(self._layer.data):
             self._show(np.zeros((0, 2, 2)), width=self._layer.edge_width)
 
+    def remove(self) -> None:
+        """Take the layer out of the viewer; it comes back with the next drawing."""
+        layer, self._layer = self._layer, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
     def _show(self, dashes: NDArray[np.float64], *, width: float) -> None:
         layer = self._layer
         if layer is None:

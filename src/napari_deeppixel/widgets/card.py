@@ -97,7 +97,7 @@ class InstanceCard(QWidget):
         self._area = named(QLabel(), "card.area", "Area of the mask.")
         self._state = named(QLabel(), "card.state", "What a person has said about it.")
         self._source = named(QElidingLabel(), "card.source")
-        self._note = Note("card.reason")
+        self._note = Note("card.reason", lines=1)
         self._lay_out()
 
     def _lay_out(self) -> None:

@@ -33,10 +33,24 @@ def button(text: str, name: str, tooltip: str) -> QPushButton:
 
 
 class Note(QLabel):
-    """A line of text that is there only while it says something."""
+    """A line of text that is there only while it says something.
 
-    def __init__(self, name: str, *, color: str = "") -> None:
+    Parameters
+    ----------
+    name
+        Its object name.
+    color
+        Of the text.
+    lines
+        Room that it keeps, also while it says nothing, so that what is below does not move.
+    """
+
+    def __init__(self, name: str, *, color: str = "", lines: int = 0) -> None:
         super().__init__()
+        self._keeps_room = lines > 0
+        if lines:
+            self.setMinimumHeight(lines * self.fontMetrics().lineSpacing() + 2)
+            self.setAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)
         self.setObjectName(name)
         self.setWordWrap(True)
         # messages quote what they were given, which may look like markup
@@ -49,7 +63,7 @@ class Note(QLabel):
         shade = self._color if color is None else color
         self.setStyleSheet(f"color: {shade};" if shade else "")
         self.setText(message)
-        self.setVisible(bool(message))
+        self.setVisible(bool(message) or self._keeps_room)
 
 
 def single_shot(parent: QObject, interval_ms: int, slot: Callable[[], None]) -> QTimer:

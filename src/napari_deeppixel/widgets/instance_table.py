@@ -267,7 +267,8 @@ class InstanceTable(QWidget):
         try:
             matching(self._model.rows.table(), condition)
         except FilterError as error:
-            self._error.say(str(error))
+            kept = f"\nThe table still shows: {self._condition}" if self._condition else ""
+            self._error.say(f"{error}{kept}")
             return
         self._error.say("")
         self._condition = condition
@@ -333,6 +334,8 @@ class InstanceTable(QWidget):
         shown, total = len(self._model.order), len(self._model.rows)
         chosen = len(self._chosen)
         text = f"{shown:,} of {total:,}" if total else "no instances"
+        if "rejected" in self._condition and not self._model.rows.with_rejected:
+            text += " without rejected ones"
         self._count.setText(f"{text} · {chosen:,} selected" if chosen else text)
 
 

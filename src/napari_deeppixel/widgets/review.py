@@ -6,7 +6,7 @@ from typing import Any
 
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QResizeEvent, QShortcut
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
@@ -19,7 +19,7 @@ from napari_deeppixel.edits.action import Outline
 from napari_deeppixel.edits.queue import QueueItem, QueueOrder
 from napari_deeppixel.edits.region_tools import outline_mask
 from napari_deeppixel.edits.reshape import union_of
-from napari_deeppixel.edits.session import AnnotationSession, Applied
+from napari_deeppixel.edits.session import DONE_STATES, AnnotationSession, Applied
 from napari_deeppixel.viewer.camera import show_instance
 from napari_deeppixel.viewer.colors import ColorKeeper
 from napari_deeppixel.viewer.layers import InstanceLayers
@@ -41,6 +41,8 @@ _SETTLE_MS = 250
 _PROGRESS_MS = 100
 # side of the grid on which complete regions are counted: 1 s for all of 2048 x 2048 pixels
 _COARSE_PX = 256
+# a look takes 2 ms with 1,000 instances
+_LOOK_MS = 1000
 # setting colours takes 10 to 25 ms
 _COLOR_MS = 300
 
@@ -97,6 +99,11 @@ class ReviewTab(QWidget):
         self._settle_timer = single_shot(self, _SETTLE_MS, self._settle)
         self._progress_timer = single_shot(self, _PROGRESS_MS, self._show_progress)
         self._color_timer = single_shot(self, _COLOR_MS, self._refresh_colors)
+        # napari's own table tells nobody when a cell is changed
+        self._look_timer = QTimer(self)
+        self._look_timer.setInterval(_LOOK_MS)
+        self._look_timer.timeout.connect(self._look_at_tables)
+        self._look_timer.start()
         # 25 ms with 1,000 boxes, after the card is there and the canvas has moved
         self._mark_timer = single_shot(self, 0, self._mark_selected)
         self._build()
@@ -155,6 +162,7 @@ class ReviewTab(QWidget):
         self.table.activated.connect(self._on_activated)
         self.queue.arrived.connect(self._on_arrived)
         self.queue.changed.connect(self._progress_timer.start)
+        self.queue.changed.connect(lambda: self.table.set_uncertainties(self.queue.uncertainties()))
         self.queue.failed.connect(self._on_failed)
         self.tools.said.connect(panels.status.say)
         self.tools.selection_changed.connect(self._on_selection)
@@ -193,6 +201,7 @@ class ReviewTab(QWidget):
         self._progress_timer.stop()
         self._color_timer.stop()
         self._mark_timer.stop()
+        self._look_timer.stop()
         for signal, slot in self._connections:
             signal.disconnect(slot)
         self._connections.clear()
@@ -297,9 +306,11 @@ class ReviewTab(QWidget):
     def _signals(self, view: InstanceLayers) -> list[tuple[Any, Any]]:
         return [
             (view.dirtied, self._on_dirtied),
+            (view.told, self.panels.status.say),
             (view.selection_changed, self._on_canvas_selection),
             (view.clicked, self._on_clicked),
             (view.layer_added, self._on_layer_added),
+            (view.layer_left, self._on_layer_left),
             (view.session.changed, self._on_session_changed),
             (view.session.visibility_changed, self._on_visibility_changed),
             (view.session.categories_changed, self._on_categories_changed),
@@ -323,6 +334,10 @@ class ReviewTab(QWidget):
             return
         self._run_quietly(self.tools.take_box_edits)
         self.steps.run(view.settle())
+
+    def _look_at_tables(self) -> None:
+        if self._view is not None and self.isVisible() and self._view.has_changed_tables():
+            self._settle_timer.start()
 
     def _on_paint(self, event: Any) -> None:
         """Say why a stroke is taken off again."""
@@ -403,9 +418,16 @@ class ReviewTab(QWidget):
         if self._view is None or not refs:
             self.card.clear()
             return
-        reason = self.queue.reason(refs[0][1])
+        first = self._view.session.get(*refs[0])
         if len(refs) > 1:
             reason = f"{len(refs):,} selected"
+        elif first is not None and first.state is InstanceState.REJECTED:
+            reason = "rejected, so it is not drawn"
+        elif first is not None and first.state in DONE_STATES:
+            # why it was in the queue is settled
+            reason = ""
+        else:
+            reason = self.queue.reason(refs[0][1])
         self.card.show_instance(self._view, refs[0], reason=reason)
 
     def _on_activated(self, ref: InstanceRef) -> None:
@@ -447,6 +469,9 @@ class ReviewTab(QWidget):
         if item is None or self._view is None:
             self.panels.status.say("Nothing left in this queue.")
             return
+        if not self._view.labels_layers:
+            # somebody deleted it: it comes back from the session
+            self.steps.run(self._drawn(self._view))
         show_instance(self._viewer, self._view, item.index, item.uuid)
         self.tools.select([(item.index, item.uuid)])
 
@@ -477,7 +502,7 @@ class ReviewTab(QWidget):
             ("redo", "Redo", "" if history is None else history.redo_name),
         ):
             each = self.panels.buttons[command_id]
-            each.setText(f"{caption}: {name}" if name else caption)
+            each.show_caption(f"{caption}: {name}" if name else caption)
             each.setEnabled(bool(name))
 
     def _on_plane_changed(self, *_event: Any) -> None:
@@ -489,15 +514,24 @@ class ReviewTab(QWidget):
 
     def _activate_keys(self) -> None:
         if self._view is not None and self.isVisible():
-            self.keys.activate(self._view.layers)
+            self.keys.activate(filter(self._takes_keys, self._view.layers))
         else:
             self.keys.deactivate()
 
     def _on_layer_added(self, layer: Layer) -> None:
         if isinstance(layer, Labels):
             layer.events.paint.connect(self._on_paint)
-        if self.isVisible():
+        if self.isVisible() and self._takes_keys(layer):
             self.keys.add_layer(layer)
+
+    def _on_layer_left(self, layer: Layer) -> None:
+        self.keys.remove_layer(layer)
+        if isinstance(layer, Labels):
+            layer.events.paint.disconnect(self._on_paint)
+
+    def _takes_keys(self, layer: Layer) -> bool:
+        """Whether keys mean instances on a layer: on complete regions they mean napari's shapes."""
+        return self._view is None or layer != self._view.regions.layer
 
     def showEvent(self, event: Any) -> None:
         """Let the keys work while the tab is open."""
@@ -505,8 +539,9 @@ class ReviewTab(QWidget):
         self._activate_keys()
 
     def hideEvent(self, event: QEvent | None) -> None:
-        """Let them work no longer."""
+        """Let them work no longer; what waits for the mouse waits no more."""
         super().hideEvent(event)  # type: ignore[arg-type]
+        self.tools.gestures.cancel()
         self.keys.deactivate()
 
     def _lend_keys(self, *_what: object) -> None:
@@ -534,7 +569,7 @@ class ReviewTab(QWidget):
         if name is not None:
             self.panels.status.say(self.tools.gestures.hint)
         elif self.panels.status.text().endswith("Esc cancels."):
-            self.panels.status.say("")
+            self.panels.status.say(self.tools.gestures.why_cancelled)
 
     def _on_shortcuts_changed(self) -> None:
         for each in self.panels.buttons.values():

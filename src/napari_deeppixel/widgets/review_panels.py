@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QFormLayout,
     QGridLayout,
@@ -23,10 +24,18 @@ from napari_deeppixel.widgets.controls import Note, button, combo, named
 from napari_deeppixel.widgets.shortcuts import Shortcuts
 
 _COLUMNS = 3
+# left and right of a button's text together, as napari's style has it
+_BUTTON_PADDING_PX = 12
 
 
 class CommandButton(QPushButton):
-    """A button of a command; its tooltip tells the key."""
+    """A button of a command; its tooltip tells the key.
+
+    Attributes
+    ----------
+    caption
+        All of its text, also where there is no room for it.
+    """
 
     def __init__(self, command: Command, shortcuts: Shortcuts) -> None:
         super().__init__(command.caption)
@@ -36,12 +45,31 @@ class CommandButton(QPushButton):
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMinimumWidth(10)
+        self.caption = command.caption
         self.show_key()
 
     def show_key(self) -> None:
         """Tell the key of now."""
         key = self._shortcuts.key(self._command.id)
-        self.setToolTip(self._command.tooltip + (f"  Key: {key}" if key else ""))
+        is_cut = self.text() != self.caption
+        caption = f"{self.caption}\n" if is_cut else ""
+        self.setToolTip(caption + self._command.tooltip + (f"  Key: {key}" if key else ""))
+
+    def show_caption(self, caption: str) -> None:
+        """Show another caption, as far as there is room; the tooltip has the rest."""
+        self.caption = caption
+        self._fit()
+
+    def _fit(self) -> None:
+        room = self.width() - _BUTTON_PADDING_PX
+        metrics = self.fontMetrics()
+        self.setText(metrics.elidedText(self.caption, Qt.TextElideMode.ElideRight, room))
+        self.show_key()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Fit the caption into the new width."""
+        super().resizeEvent(event)
+        self._fit()
 
 
 class ReviewPanels:
@@ -63,7 +91,7 @@ class ReviewPanels:
         self.category.hide()
         self.progress = named(QProgressBar(), "review.progress", "How much is reviewed.")
         self.progress.setTextVisible(True)
-        self.status = Note("review.status")
+        self.status = Note("review.status", lines=2)
         self.by_hand = button(
             "Annotate by hand",
             "review.by_hand",
@@ -137,8 +165,13 @@ class ReviewPanels:
         return content
 
     def undo_row(self) -> QHBoxLayout:
-        """Return undo and redo."""
-        return self._row("undo", "redo")
+        """Return undo and redo, of the same width whatever they tell."""
+        row = self._row("undo", "redo")
+        for command_id in ("undo", "redo"):
+            self.buttons[command_id].setSizePolicy(
+                QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed
+            )
+        return row
 
     def _row(self, *ids: str) -> QHBoxLayout:
         row = QHBoxLayout()

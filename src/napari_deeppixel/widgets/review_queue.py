@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.progress import duration
 from napari_deeppixel.edits.action import Change
@@ -166,6 +167,10 @@ class ReviewQueue(QObject):
         """Return why an instance is in the queue; empty if it is not."""
         item = self._places.get(uuid)
         return "" if item is None else item.reason
+
+    def uncertainties(self) -> dict[tuple[PlaneIndex, str], float]:
+        """Return how uncertain the instances of the queue are, 0 to 1, by plane and uuid."""
+        return {(item.index, item.uuid): item.uncertainty for item in self._queue}
 
     def __len__(self) -> int:
         return len(self._queue)

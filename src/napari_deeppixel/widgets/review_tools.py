@@ -176,7 +176,7 @@ class ReviewTools(QObject):
         self.keep()
         view = self.view
         if not view.session.apply(action, joins=joins):
-            self.said.emit(f"{action.name}: {nothing}")
+            self.said.emit(f"Nothing to do: {nothing}.")
             return False
         self.said.emit(action.name)
         return True
@@ -198,7 +198,8 @@ class ReviewTools(QObject):
         """Give the selected instances the category at a position (0 is the first)."""
         categories = self.view.session.categories.categories
         if position >= len(categories):
-            self.said.emit(f"there are {len(categories)} categories: type a new one in the card")
+            known = ", ".join(category.name for category in categories)
+            self.said.emit(f"No category {position + 1}: there is {known}. Type one in the card.")
             return
         self.set_category(categories[position].name)
 
@@ -267,12 +268,22 @@ class ReviewTools(QObject):
         """Take the last step back."""
         self._set_pending(None)
         name = self.view.undo()
-        self.said.emit(f"Undone: {name}" if name else "Nothing to undo")
+        self.said.emit(f"Undone: {name}{self._seen()}" if name else "Nothing to undo")
 
     def redo(self) -> None:
         """Do the step again that was taken back last."""
         name = self.view.redo()
-        self.said.emit(f"Done again: {name}" if name else "Nothing to do again")
+        self.said.emit(f"Done again: {name}{self._seen()}" if name else "Nothing to do again")
+
+    def _seen(self) -> str:
+        """Go to the plane where a step was taken back or done again; return what to say of it."""
+        view = self.view
+        planes = view.last_planes
+        if not planes or view.planes.current() in planes:
+            return ""
+        view.planes.show(planes[0])
+        others = f" and {len(planes) - 1} more" if len(planes) > 1 else ""
+        return f", on plane {', '.join(map(str, planes[0]))}{others}"
 
     # -- planes -------------------------------------------------------------------------------
 
@@ -473,15 +484,16 @@ class ReviewTools(QObject):
         *,
         uuid: str | None = None,
         joins: str = "",
+        job: DetectJob | None = None,
     ) -> None:
         """Ask the model for the mask in a box: of a new instance, or of one that is there.
 
-        Answers to asks with the same `joins` that follow each other are one step to undo.
+        Answers to asks with the same `joins` that follow each other are one step to undo. Who asks
+        about many boxes gives the `job` of all, which takes 1 ms to make.
         """
         ask = _Ask(session=self._editable_session(), uuid=uuid, joins=joins)
-        self._ask(
-            Prompt(job=self._job(), index=index, boxes_xyxy=np.array([box_xyxy]), purpose=ask)
-        )
+        job = job or self._job()
+        self._ask(Prompt(job=job, index=index, boxes_xyxy=np.array([box_xyxy]), purpose=ask))
 
     def _job(self) -> DetectJob:
         try:
@@ -500,12 +512,12 @@ class ReviewTools(QObject):
 
     def ask_selected(self) -> None:
         """Ask the model again for the masks of the selected instances, in their boxes."""
-        joins = str(uuid4())
-        for index, uuid in self._chosen():
+        chosen, job, joins = self._chosen(), self._job(), str(uuid4())
+        for index, uuid in chosen:
             instance = self.view.session.get(index, uuid)
             if instance is not None:
                 x1, y1, x2, y2 = instance.box_xyxy
-                self.ask_box(index, (x1, y1, x2, y2), uuid=uuid, joins=joins)
+                self.ask_box(index, (x1, y1, x2, y2), uuid=uuid, joins=joins, job=job)
 
     def click_missed(self) -> None:
         """Click an object that was missed."""
@@ -619,7 +631,7 @@ class ReviewTools(QObject):
 
     def shut_down(self) -> None:
         """Stop all work."""
-        self.gestures.cancel()
+        self.gestures.close()
         self._task.abandon()
 
     # -- the boxes layer ----------------------------------------------------------------------
@@ -632,11 +644,18 @@ class ReviewTools(QObject):
         edits = view.take_box_edits()
         if edits.deleted:
             self.do(tools.deleted(view.session, edits.deleted))
-        joins = str(uuid4())
-        for (index, uuid), box in edits.moved:
-            self.ask_box(index, box, uuid=uuid, joins=joins)
-        for index, box in edits.drawn:
-            self.ask_box(index, box)
+        if not edits.moved and not edits.drawn:
+            return
+        try:
+            job, joins = self._job(), str(uuid4())
+            for (index, uuid), box in edits.moved:
+                self.ask_box(index, box, uuid=uuid, joins=joins, job=job)
+            for index, box in edits.drawn:
+                self.ask_box(index, box, job=job)
+        except NotReadyError:
+            # nothing is lost: it is asked when the settings are right
+            view.boxes.wait(replace(edits, deleted=()))
+            raise
 
 
 def _same_object(session: AnnotationSession, index: PlaneIndex, found: Instance) -> Instance | None:

@@ -7,6 +7,7 @@ dropped.
 
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ ReportProgress = Callable[[Progress], None]
 Work = Callable[[CancelToken, ReportProgress], Iterator[Any]]
 
 _POLL_MS = 30
+# after so long, the window breathes before the next result is taken
+_MAX_HOLD_S = 0.015
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ class BackgroundTask(QObject):
     def _on_poll(self) -> None:
         if self._latest:
             self.progressed.emit(self._latest[-1])
-        results = self._results
-        while self.is_running and results is self._results:
+        results, until_s = self._results, time.monotonic() + _MAX_HOLD_S
+        while self.is_running and results is self._results and time.monotonic() < until_s:
             try:
                 result = results.get_nowait()
             except queue.Empty:

@@ -219,6 +219,7 @@ def _to_instances(
             [e.get("predicted_box") or [math.nan] * 4 for e in extra], np.float64
         ),
         edge_uncertainties=np.array([_uncertainty(e) for e in extra], np.float64),
+        levels=np.array([e.get("level", 0) for e in extra], np.int64),
     )
 
 
@@ -299,6 +300,8 @@ def _annotations(instances: InstanceSet, iscrowd: int) -> list[dict[str, Any]]:
         }
         if not math.isnan(instance.edge_uncertainty):
             annotation["attributes"]["edge_uncertainty"] = instance.edge_uncertainty
+        if instance.level:
+            annotation["attributes"]["level"] = instance.level
         if not math.isnan(instance.score):
             annotation["score"] = instance.score
         annotations.append(annotation)
