@@ -17,7 +17,7 @@ from tests.widgets.review_window import TABLE, TIMEOUT_MS, squares, use_engine
 from napari_deeppixel.dataset.formats.coco import read_coco
 from napari_deeppixel.live.av_devices import CameraFormat
 from napari_deeppixel.live.registry import CameraProvider
-from napari_deeppixel.live.source import SourceError, SourceFault
+from napari_deeppixel.live.source import SourceError, SourceFault, SourceInfo
 from napari_deeppixel.live.status import LiveState
 from napari_deeppixel.viewer.live_layers import MATCHED_COLOR, OLDER_COLOR
 from napari_deeppixel.widgets.dock import DeepPixelWidget
@@ -373,3 +373,80 @@ def test_a_model_that_failed_is_asked_again_when_it_is_chosen_again(
         window.wait(lambda: "No more instances: " in window.find("live.model_note").text())
     window.find("live.model").activated.emit(window.find("live.model").currentIndex())
     window.wait(lambda: window.run.last is not None)
+
+
+def test_a_second_start_uses_the_layers_of_the_first(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    before = list(window.viewer.layers)
+    window.stop()
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    assert list(window.viewer.layers) == before
+    assert all(layer.visible for layer in before)
+
+
+def test_the_layers_of_another_source_are_hidden(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    before = list(window.viewer.layers)
+    window.stop()
+    other = SourceInfo(address="other", label="other camera", kind="camera")
+    window.play(moving(), info=other)
+    window.wait(lambda: window.run.last is not None)
+    assert not any(layer.visible for layer in before)
+    assert len(window.viewer.layers) == 6
+
+
+def test_back_to_live_shows_live_and_the_keys_of_review_work_at_once(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    window.find("live.freeze").click()
+    window.wait(lambda: not window.dock.detect.run.steps.is_running)
+    view = window.dock.review.view
+    assert window.viewer.layers.selection.active == view.labels_layers[0]
+    window.dock.tabs.setCurrentWidget(window.live)
+    window.find("live.freeze").click()
+    assert not view.image.visible
+    assert not any(layer.visible for layer in view.layers)
+    assert window.viewer.layers["test camera"].visible
+
+
+def test_masks_follow_a_layer_that_is_turned_and_moved(window: LiveWindow) -> None:
+    theirs = window.viewer.add_image(
+        squares("a"),
+        name="preview",
+        scale=(2, 3),
+        translate=(5, 7),
+        rotate=30,
+        affine=np.diag([2, 2, 1]),
+    )
+    box = window.find("live.source")
+    box.setCurrentIndex(box.findText("layer: preview"))
+    window.find("live.start").click()
+    window.wait(lambda: window.run.last is not None)
+    labels = window.layer(Labels)
+    for corner in ((0, 0), (60, 80)):
+        assert np.allclose(labels.data_to_world(corner), theirs.data_to_world(corner))
+
+
+def test_masks_lie_on_a_layer_that_was_put_away_and_added_anew(window: LiveWindow) -> None:
+    window.viewer.add_image(squares("a"), name="preview")
+    box = window.find("live.source")
+    box.setCurrentIndex(box.findText("layer: preview"))
+    window.find("live.start").click()
+    window.wait(lambda: window.run.last is not None)
+    window.viewer.layers.remove("preview")
+    anew = window.viewer.add_image(squares("b"), name="preview", scale=(2, 2))
+    window.wait(lambda: window.run.last.frame.pixels[15, 45] > 0)
+    labels = window.layer(Labels)
+    window.wait(lambda: np.allclose(labels.scale, 2))
+    assert window.viewer.layers.index(labels) > window.viewer.layers.index(anew)
+    assert box.currentText() == "layer: preview"
+
+
+def test_why_a_start_failed_stays_to_be_read(window: LiveWindow) -> None:
+    window.live.source.choose("/nonexistent/video.mp4")
+    window.find("live.start").click()
+    window.live._look()
+    assert "/nonexistent/video.mp4" in window.status

@@ -37,6 +37,8 @@ class LiveLayers:
         What the source is called.
     base
         A layer that already shows the frames; None: one of our own does.
+    earlier
+        Layers of an earlier run: of the same source they are used again, others are hidden.
 
     Attributes
     ----------
@@ -46,11 +48,20 @@ class LiveLayers:
 
     image_removed = Signal()
 
-    def __init__(self, viewer: ViewerModel, name: str, base: Image | None = None) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        name: str,
+        base: Image | None = None,
+        *,
+        earlier: "LiveLayers | None" = None,
+    ) -> None:
         self._viewer, self._name, self._base = viewer, name, base
         self._image: Image | None = None
         self._labels: Labels | None = None
         self._boxes: Vectors | None = None
+        if earlier is not None:
+            self._take_over(earlier)
         self._drawn: InstanceSet | None = None
         self._is_older = False
         self._num_draws = 0
@@ -76,6 +87,29 @@ class LiveLayers:
         """Show or hide all our layers."""
         for layer in self.layers:
             layer.visible = visible
+
+    def _take_over(self, earlier: "LiveLayers") -> None:
+        if (earlier._name, earlier._base) != (self._name, self._base):
+            earlier.set_visible(False)
+            return
+        there = [layer for layer in earlier.layers if layer in self._viewer.layers]
+        self._image = earlier._image if earlier._image in there else None
+        if self._image is None and self._base is None:
+            # masks alone belong to nothing
+            return
+        self._labels = earlier._labels if earlier._labels in there else None
+        self._boxes = earlier._boxes if earlier._boxes in there else None
+        self.set_visible(True)
+
+    def follow(self, base: Image) -> None:
+        """Lie on another layer from now on: the one before was put away and added anew."""
+        if base == self._base:
+            return
+        self._base = base
+        layers = self._viewer.layers
+        for layer in (self._labels, self._boxes):
+            if layer is not None:
+                layers.move(layers.index(layer), len(layers))
 
     def disconnect(self) -> None:
         """Leave the layers as they are, and stop listening."""
@@ -205,7 +239,10 @@ class LiveLayers:
             return
         for name, value in _placement(self._base).items():
             for layer in (self._labels, self._boxes):
-                if layer is not None and not np.array_equal(getattr(layer, name), value):
+                if layer is None:
+                    continue
+                now = getattr(layer, name)
+                if not np.allclose(now.affine_matrix if name == "affine" else now, value):
                     setattr(layer, name, value)
 
 
@@ -233,7 +270,16 @@ def _shown(pixels: NDArray[Any]) -> NDArray[Any]:
 
 def _placement(image: Image) -> dict[str, Any]:
     """Return what puts flat layers on the plane of an image."""
-    return {"scale": image.scale[-2:], "translate": image.translate[-2:]}
+    affine = np.eye(3)
+    affine[:2, :2] = image.affine.affine_matrix[-3:-1, -3:-1]
+    affine[:2, 2] = image.affine.affine_matrix[-3:-1, -1]
+    return {
+        "scale": image.scale[-2:],
+        "translate": image.translate[-2:],
+        "rotate": image.rotate[-2:, -2:],
+        "shear": image.shear[-1:],
+        "affine": affine,
+    }
 
 
 def boxes_to_vectors(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:

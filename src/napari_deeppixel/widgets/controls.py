@@ -3,8 +3,17 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtCore import QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
 
 RED, AMBER = "#ff6b6b", "#ffb454"
 
@@ -30,6 +39,30 @@ def combo(name: str, tooltip: str) -> QComboBox:
 def button(text: str, name: str, tooltip: str) -> QPushButton:
     """Return a push button."""
     return named(QPushButton(text), name, tooltip)
+
+
+class TallArea(QScrollArea):
+    """Scrolls up and down; as there is no bar below, it is as wide as what it holds."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(content)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return a size in which nothing is cut off at the side."""
+        content, bar = self.widget(), self.verticalScrollBar()
+        if content is None or bar is None:
+            return super().minimumSizeHint()
+        width = content.minimumSizeHint().width() + bar.sizeHint().width()
+        return QSize(width, super().minimumSizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Ask for more room where napari's style made the parts wider meanwhile."""
+        super().resizeEvent(event)
+        self.updateGeometry()
 
 
 class Note(QLabel):

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -31,7 +32,7 @@ from napari_deeppixel.live.source import FrameSource, SourceOptions
 from napari_deeppixel.live.status import LiveState, LiveStatus
 from napari_deeppixel.viewer.layer_source import LayerSource
 from napari_deeppixel.viewer.layers import InstanceLayers
-from napari_deeppixel.widgets.controls import AMBER, RED, Note, button, combo, named
+from napari_deeppixel.widgets.controls import AMBER, RED, Note, TallArea, button, combo, named
 from napari_deeppixel.widgets.detect import DetectTab
 from napari_deeppixel.widgets.live_keep import LiveKeep
 from napari_deeppixel.widgets.live_plot import LivePlot
@@ -69,6 +70,8 @@ class LiveTab(QWidget):
         self._viewer, self._detect = viewer, detect
         self.run = LiveRun(viewer, detect.run.shelf, self)
         self._seen: LiveResult | None = None
+        self._problem = ""
+        self._frozen_views: list[InstanceLayers] = []
         self._build()
         self._connect()
         self._follow_model()
@@ -121,7 +124,9 @@ class LiveTab(QWidget):
         form.addRow("", self.source.note)
         form.addRow("Model", self._model)
         form.addRow("Score", self._score)
-        layout = QVBoxLayout(self)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 6, 0)
         layout.addLayout(form)
         layout.addWidget(self._start)
         layout.addWidget(self._status)
@@ -135,6 +140,9 @@ class LiveTab(QWidget):
         layout.addWidget(_folded("Record and save", "live.keep", self.keep))
         layout.addWidget(_folded("Advanced", "live.advanced", self._advanced()))
         layout.addStretch(1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 4, 0, 0)
+        outer.addWidget(TallArea(content))
 
     def _advanced(self) -> QWidget:
         self._shown = combo(
@@ -211,12 +219,16 @@ class LiveTab(QWidget):
         if self.run.is_running:
             self.run.stop()
             return
+        self._plot.clear()
+        self._figures.clear()
+        self._problem = ""
         try:
             source = self._make_source()
         except (DeepPixelError, ValueError) as error:
-            self._status.say(str(error), color=RED)
+            self._problem = str(error)
+            self._say()
             return
-        self._plot.clear()
+        self._hide_frozen()
         self._freeze.setText(_FREEZE)
         self.run.shown = self._shown.currentData()
         self.run.start(source, request=self._request(), options=self._options())
@@ -327,6 +339,8 @@ class LiveTab(QWidget):
             self._timer.stop()
             self.keep.follow(None)
         text, color = status_text(status)
+        if self._problem and not is_running:
+            text, color = self._problem, RED
         if status.state is LiveState.LIVE and self.run.lag_s > 0:
             text = f"live · instances (amber boxes) {_ms(self.run.lag_s)} older than the frame"
         self._status.say(text, color=color)
@@ -366,21 +380,41 @@ class LiveTab(QWidget):
             self.keep.save(self.run.last)
 
     def _on_freeze(self) -> None:
-        layers = self.run.layers
+        layers, steps = self.run.layers, self._detect.run.steps
+        if steps.is_running:
+            # the frame before is still being drawn
+            return
         if layers is not None and not layers.is_visible:
+            self._hide_frozen()
             layers.set_visible(True)
             self._freeze.setText(_FREEZE)
             return
         if self.run.last is None:
             return
+        self._hide_frozen()
         view = self._frozen(self.run.last)
+        self._frozen_views.append(view)
         if layers is not None:
             layers.set_visible(False)
             self._freeze.setText(_BACK)
         # one for all tabs: two that draw at once would undo each other's work for ever
-        self._detect.run.steps.run(view.redraw())
+        steps.run(self._drawn(view))
         self._viewer.layers.selection.active = view.image
         self.review_wanted.emit()
+
+    def _drawn(self, view: InstanceLayers) -> Iterator[None]:
+        """Draw all, then choose the layer on which the keys of Review work."""
+        yield from view.redraw()
+        if view.labels_layers:
+            self._viewer.layers.selection.active = view.labels_layers[0]
+
+    def _hide_frozen(self) -> None:
+        """Hide earlier frozen frames: they would lie over what comes; nothing is lost."""
+        for view in self._frozen_views:
+            for layer in (view.image, *view.layers):
+                if layer in self._viewer.layers:
+                    layer.visible = False
+        self._frozen_views = [v for v in self._frozen_views if v.image in self._viewer.layers]
 
     def _frozen(self, result: LiveResult) -> InstanceLayers:
         """Put a frame into the viewer as an image, with its instances in a session of its own."""

@@ -141,7 +141,7 @@ class LiveKeep(QWidget):
             "Record", "live.record", "Record video, masks and a table of instances."
         )
         self.record_button.setEnabled(False)
-        self._note = Note("live.keep_note")
+        self._note = Note("live.keep_note", lines=3)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         folder = QHBoxLayout()

@@ -159,7 +159,7 @@ class LiveRun(QObject):
         self._is_matched = False
         base = source.layer if isinstance(source, LayerSource) else None
         self._source = source
-        self._layers = LiveLayers(self._viewer, source.info.label, base)
+        self._layers = LiveLayers(self._viewer, source.info.label, base, earlier=self._layers)
         self._layers.image_removed.connect(self._on_image_removed)
         self.pipeline = LivePipeline(source, engine=None, options=options)
         self.started_pipeline.emit(self.pipeline)
@@ -260,6 +260,7 @@ class LiveRun(QObject):
             return
         if isinstance(self._source, LayerSource):
             self._source.poll()
+            layers.follow(self._source.layer)
         if self._gate.is_open:
             self._draw(pipeline, layers)
         status = pipeline.status

@@ -49,6 +49,7 @@ class SourceChoice(QWidget):
         self._viewer = viewer
         self._found: tuple[ProviderSources, ...] = ()
         self._named: list[str] = []
+        self._layer_name = ""
         self._combo = combo(
             "live.source",
             "A camera, a network stream, a video, the screen, or a layer that something else keeps "
@@ -112,6 +113,11 @@ class SourceChoice(QWidget):
 
     def _fill(self) -> None:
         chosen = self._combo.currentData()
+        if isinstance(chosen, Image):
+            # other plugins put their preview away and add it anew
+            self._layer_name = chosen.name
+        elif chosen is not None:
+            self._layer_name = ""
         entries: list[tuple[str, Any, str]] = [
             (each.label, each.address, f"{group.name}: {each.address}")
             for group in self._found
@@ -136,7 +142,14 @@ class SourceChoice(QWidget):
                 self._combo.addItem(text, data)
                 at = self._combo.count() - 1
                 self._combo.setItemData(at, tooltip, Qt.ItemDataRole.ToolTipRole)
-            self._combo.setCurrentIndex(max(0, _find(self._combo, chosen)))
+            place = _find(self._combo, chosen)
+            if place < 0 and self._layer_name:
+                place = self._combo.findText(f"layer: {self._layer_name}")
+            if place < 0 and self._layer_name:
+                self._combo.setPlaceholderText(f"layer: {self._layer_name} (gone)")
+                self._combo.setCurrentIndex(-1)
+            else:
+                self._combo.setCurrentIndex(max(0, place))
         if self._combo.currentData() is not chosen:
             self.source_changed.emit()
 

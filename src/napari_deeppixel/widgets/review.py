@@ -6,9 +6,9 @@ from typing import Any
 
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
-from qtpy.QtGui import QKeySequence, QResizeEvent, QShortcut
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_deeppixel.core.category import CategoryTable
@@ -24,7 +24,7 @@ from napari_deeppixel.viewer.camera import show_instance
 from napari_deeppixel.viewer.colors import ColorKeeper
 from napari_deeppixel.viewer.layers import InstanceLayers
 from napari_deeppixel.widgets.card import InstanceCard
-from napari_deeppixel.widgets.controls import single_shot
+from napari_deeppixel.widgets.controls import TallArea, single_shot
 from napari_deeppixel.widgets.detect import DetectTab
 from napari_deeppixel.widgets.instance_table import InstanceTable
 from napari_deeppixel.widgets.journal_bar import JournalBar
@@ -45,23 +45,6 @@ _COARSE_PX = 256
 _LOOK_MS = 1000
 # setting colours takes 10 to 25 ms
 _COLOR_MS = 300
-
-
-class _TallArea(QScrollArea):
-    """Scrolls up and down; as there is no bar below, it is as wide as what it holds."""
-
-    def minimumSizeHint(self) -> QSize:
-        """Return a size in which nothing is cut off at the side."""
-        content, bar = self.widget(), self.verticalScrollBar()
-        if content is None or bar is None:
-            return super().minimumSizeHint()
-        width = content.minimumSizeHint().width() + bar.sizeHint().width()
-        return QSize(width, super().minimumSizeHint().height())
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Ask for more room where napari's style made the parts wider meanwhile."""
-        super().resizeEvent(event)
-        self.updateGeometry()
 
 
 class ReviewTab(QWidget):
@@ -133,11 +116,7 @@ class ReviewTab(QWidget):
         shortcuts = ShortcutTable(self.shortcuts)
         layout.addWidget(collapsible("Shortcuts", "review.shortcuts", shortcuts))
         layout.addStretch(1)
-        area = _TallArea()
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidgetResizable(True)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(content)
+        area = TallArea(content)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 4, 0, 0)
         outer.addWidget(area)
