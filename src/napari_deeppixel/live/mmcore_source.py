@@ -3,7 +3,6 @@
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -349,9 +348,8 @@ def _existing_core() -> Core:
         return None
     if not hasattr(module, "_instance"):
         return module.CMMCorePlus.instance()
-    instance = module._instance
-    # the core itself up to 0.15
-    return instance() if isinstance(instance, weakref.ReferenceType) else instance
+    reference = module._instance
+    return None if reference is None else reference()
 
 
 def _camera_labels(core: Core) -> Sequence[str]:

@@ -25,7 +25,7 @@ from napari_deeppixel.widgets.shortcuts import Shortcuts
 
 _COLUMNS = 3
 # left and right of a button's text together, as napari's style has it
-_BUTTON_PADDING_PX = 12
+_BUTTON_PADDING_PX = 4
 
 
 class CommandButton(QPushButton):
