@@ -1,6 +1,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ from tests.live.servers import (  # noqa: E402
     jpeg,
 )
 
+from napari_deeppixel.batch.inputs import sample_video  # noqa: E402
 from napari_deeppixel.live.av_devices import camera_input  # noqa: E402
 from napari_deeppixel.live.av_errors import source_error, without_password  # noqa: E402
 from napari_deeppixel.live.av_source import AvInput, AvSource  # noqa: E402
@@ -610,3 +612,10 @@ def test_a_long_wait_is_cut_and_the_next_frame_keeps_its_distance() -> None:
     clock = Clock()
     found = waits(Pace(longest_s=2, now_s=clock), clock, [0, 60, 60.5])
     assert found == pytest.approx([0, 2, 0.5])
+
+
+def test_a_socket_of_another_kind_is_no_hindrance() -> None:
+    # such as the one to the display
+    one, other = socket.socketpair(socket.AF_UNIX)
+    with one, other, opened(create_source(str(sample_video()))) as frames:
+        assert next(frames).image_hw == (512, 512)

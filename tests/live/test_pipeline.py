@@ -68,7 +68,8 @@ def gated(name: str = "scripted") -> tuple[ScriptedEngine, threading.Event, thre
 
 
 def own_threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if "deeppixel" in thread.name}
+    names = ("deeppixel grabber", "deeppixel model")
+    return {thread.name for thread in threading.enumerate() if thread.name in names}
 
 
 # newest wins -------------------------------------------------------------------------------------

@@ -61,5 +61,7 @@ def _connected(port: int) -> Iterator[tuple[int, socket.socket]]:
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
                 continue
             with socket.socket(fileno=os.dup(number)) as connection:
-                if connection.getpeername()[1] == port:
+                peer = connection.getpeername()
+                # that of the display's socket is a path
+                if isinstance(peer, tuple) and peer[1] == port:
                     yield os.fstat(connection.fileno()).st_ino, connection

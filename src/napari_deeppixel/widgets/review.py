@@ -68,6 +68,7 @@ class ReviewTab(QWidget):
         self._view: InstanceLayers | None = None
         self._colors: ColorKeeper | None = None
         self._hidden: list[InstanceRef] = []
+        self._is_shut_down = False
         # the share of a plane that is complete, of the regions that it was counted for
         self._complete: tuple[Any, float] = (None, 0.0)
         self._connections: list[tuple[Any, Any]] = []
@@ -170,9 +171,11 @@ class ReviewTab(QWidget):
 
     def shut_down(self) -> None:
         """Stop all work and let go of the viewer; may be called more than once."""
+        # what goes from the viewer now is no news any more
+        self._is_shut_down = True
         self.keys.deactivate()
-        self._follow_view(None)
         self.tools.shut_down()
+        self._follow_view(None)
         self.queue.shut_down()
         self.prompts.shut_down()
         self.steps.stop()
@@ -200,6 +203,8 @@ class ReviewTab(QWidget):
         return self._view
 
     def _on_image_changed(self) -> None:
+        if self._is_shut_down:
+            return
         image = self._detect.image_layer
         channel_axis = self._detect.channel_axis
         if image is not None:
