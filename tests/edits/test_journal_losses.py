@@ -169,6 +169,13 @@ def test_lock_that_was_deleted_is_taken_again_and_only_what_others_wrote_is_set_
     desk = Desk(tmp_path / "journal", replace(QUICK, steps=5, check_s=60.0))
     desk.work(*[draw] * 23)
     assert desk.journal.flush(20)
+    # a snapshot that is just being written is not known as ours yet, and would be set aside as well
+    pause = threading.Event()
+    for _ in range(400):
+        if desk.journal._writer._snapshot_due is None:
+            break
+        pause.wait(0.01)
+    pause.wait(0.2)
     (desk.folder / "lock").unlink()
     (desk.folder / "snapshot-99.jsonl.gz").write_bytes(b"x")
     with monkeypatch.context() as patch:
