@@ -146,11 +146,23 @@ def test_log_that_repeats_others_mends_what_is_damaged_in_them(desk: Desk) -> No
 # -- two windows, and a folder that comes and goes ------------------------------------------------
 
 
+def be_quiet(desk: Desk) -> None:
+    """Wait until nothing is being written: what is half written is not known as ours yet."""
+    assert desk.journal.flush(20)
+    pause = threading.Event()
+    for _ in range(400):
+        if desk.journal._writer._snapshot_due is None:
+            break
+        pause.wait(0.01)
+    # its files are noted, and old ones removed, a moment later
+    pause.wait(0.2)
+
+
 def test_work_of_a_window_that_came_while_the_folder_was_gone_is_set_aside(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "journal", replace(QUICK, steps=5, check_s=60.0))
     # its generations are the newer ones
     desk.work(*[draw] * 30)
-    assert desk.journal.flush(20)
+    be_quiet(desk)
     desk.folder.rename(tmp_path / "gone")
     other, rng = new_session(), np.random.default_rng(8)
     with open_journal(desk.folder, other, image=IMAGE, pace=QUICK):
@@ -168,14 +180,7 @@ def test_lock_that_was_deleted_is_taken_again_and_only_what_others_wrote_is_set_
 ) -> None:
     desk = Desk(tmp_path / "journal", replace(QUICK, steps=5, check_s=60.0))
     desk.work(*[draw] * 23)
-    assert desk.journal.flush(20)
-    # a snapshot that is just being written is not known as ours yet, and would be set aside as well
-    pause = threading.Event()
-    for _ in range(400):
-        if desk.journal._writer._snapshot_due is None:
-            break
-        pause.wait(0.01)
-    pause.wait(0.2)
+    be_quiet(desk)
     (desk.folder / "lock").unlink()
     (desk.folder / "snapshot-99.jsonl.gz").write_bytes(b"x")
     with monkeypatch.context() as patch:
@@ -191,7 +196,7 @@ def test_lock_that_was_deleted_is_taken_again_and_only_what_others_wrote_is_set_
 
 def test_discard_leaves_the_work_of_another_window_alone(tmp_path: Path) -> None:
     desk = Desk(tmp_path / "journal", replace(QUICK, check_s=60.0))
-    assert desk.journal.flush(20)
+    be_quiet(desk)
     desk.folder.rename(tmp_path / "gone")
     other, rng = new_session(), np.random.default_rng(8)
     with open_journal(desk.folder, other, image=IMAGE, pace=QUICK):
