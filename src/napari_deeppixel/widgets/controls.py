@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 RED, AMBER = "#ff6b6b", "#ffb454"
 
 _Widget = TypeVar("_Widget", bound=QWidget)
+_Combo = TypeVar("_Combo", bound=QComboBox)
 
 
 def named(widget: _Widget, name: str, tooltip: str = "") -> _Widget:
@@ -29,7 +30,11 @@ def named(widget: _Widget, name: str, tooltip: str = "") -> _Widget:
 
 def combo(name: str, tooltip: str) -> QComboBox:
     """Return a combo box that long entries do not widen."""
-    box = named(QComboBox(), name, tooltip)
+    return not_widened(named(QComboBox(), name, tooltip))
+
+
+def not_widened(box: _Combo) -> _Combo:
+    """Return a combo box, set so that long entries do not widen it."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(16)
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

@@ -72,12 +72,9 @@ class LiveRun(QObject):
     -------
     state_changed
         Something began, ended, or needs telling.
-    started_pipeline
-        A pipeline exists, before its first frame: listeners can be added.
     """
 
     state_changed = Signal()
-    started_pipeline = Signal(object)
 
     def __init__(self, viewer: Any, shelf: EngineShelf, parent: QWidget) -> None:
         super().__init__(parent)
@@ -162,7 +159,6 @@ class LiveRun(QObject):
         self._layers = LiveLayers(self._viewer, source.info.label, base, earlier=self._layers)
         self._layers.image_removed.connect(self._on_image_removed)
         self.pipeline = LivePipeline(source, engine=None, options=options)
-        self.started_pipeline.emit(self.pipeline)
         self.set_model(request)
         self.pipeline.start()
         self._timer.start()

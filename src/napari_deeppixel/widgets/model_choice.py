@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.engine.catalogue import CATALOGUE
 from napari_deeppixel.engine.spec_file import read_spec
-from napari_deeppixel.widgets.controls import named
+from napari_deeppixel.widgets.controls import named, not_widened
 
 _OPEN_FILE = "open a weights file…"
 
@@ -51,10 +51,9 @@ class ModelChoice(QComboBox):
 
     def __init__(self, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        named(self, name, "What to look for. A weights file may be .safetensors or .pth.")
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(16)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        not_widened(
+            named(self, name, "What to look for. A weights file may be .safetensors or .pth.")
+        )
         self._file_error = ""
         for entry in CATALOGUE:
             self.addItem(entry.name, entry.name)
