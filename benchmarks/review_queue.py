@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from napari_deeppixel.core.image import as_image_array
 from napari_deeppixel.core.instance import InstanceSet
-from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco
+from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.formats.coco import read_coco
 from napari_deeppixel.edits.neighbours import shared_pixels, touching_boxes
 from napari_deeppixel.edits.queue import QueueOrder, review_queue
 from napari_deeppixel.engine.base import Engine, PredictOptions

@@ -23,7 +23,8 @@ from napari_deeppixel.batch.inputs import sample_paths
 from napari_deeppixel.cli import main
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet, label_image_to_instances
-from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco, write_coco
+from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.formats.coco import read_coco, write_coco
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
 from napari_deeppixel.engine.base import Prediction, PredictOptions
 from napari_deeppixel.live.recording import RecordOptions

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.instance import InstanceState
-from napari_deeppixel.edits.action import Outline
 from napari_deeppixel.edits.diff import OverlapRule
 from napari_deeppixel.edits.rerun import Keep, Replaced
 

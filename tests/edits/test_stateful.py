@@ -27,10 +27,9 @@ from tests.edits.session_model import (
 )
 
 from napari_deeppixel.core.category import CategoryTable
-from napari_deeppixel.core.geometry import mask_to_box_xyxy
+from napari_deeppixel.core.geometry import Outline, mask_to_box_xyxy
 from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.edits.action import Outline
 from napari_deeppixel.edits.diff import OverlapRule, draw_region
 from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.edits.saved_session import SavedSession

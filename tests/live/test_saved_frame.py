@@ -9,9 +9,9 @@ import pytest
 import tifffile
 from tests.live.made_results import made_result
 
-from napari_deeppixel.batch.read import read_image
 from napari_deeppixel.dataset.formats import coco
 from napari_deeppixel.dataset.formats.coco import read_coco
+from napari_deeppixel.dataset.image_file import read_image
 from napari_deeppixel.live import saved_frame
 from napari_deeppixel.live.saved_frame import save_frame
 

@@ -11,7 +11,8 @@ from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.core.normalization import Normalization
-from napari_deeppixel.dataset.formats.coco import AnnotatedImage, write_coco
+from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.formats.coco import write_coco
 from napari_deeppixel.training.samples import Sample, pack_label_planes
 
 CELLS = CategoryTable.from_names("cell")

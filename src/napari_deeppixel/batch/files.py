@@ -15,13 +15,14 @@ from PIL import Image
 
 from napari_deeppixel.batch.inputs import image_stem, result_stems
 from napari_deeppixel.batch.overlay import draw_overlay
-from napari_deeppixel.batch.read import read_image
 from napari_deeppixel.core.errors import DeepPixelError, ImageError
 from napari_deeppixel.core.image import ImageArray, PlaneIndex, pick_channels
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
-from napari_deeppixel.dataset.formats.coco import AnnotatedImage, write_coco
+from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.formats.coco import write_coco
 from napari_deeppixel.dataset.formats.label_tiff import HiddenByOverlap, write_label_tiff
+from napari_deeppixel.dataset.image_file import read_image
 from napari_deeppixel.engine.base import Engine, PredictOptions, cap_message
 from napari_deeppixel.engine.planes import predict_planes
 

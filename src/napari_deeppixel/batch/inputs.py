@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".lsm", ".bmp", ".gif", ".webp"}
-)
+from napari_deeppixel.dataset.image_folder import IMAGE_SUFFIXES
+
 SAMPLE_NAMES = ("fluorescence", "tissue", "histology", "brightfield")
 
 _RESULT_NAME = re.compile(r"(?P<stem>.+)_(labels\.tif|overlay(_[a-z]\d{4,})*\.png)")

@@ -1,7 +1,7 @@
 """Categories: their ids as stored, names, colours, and places in a network."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Okabe & Ito 2008, Color Universal Design: told apart by the colour-blind, too
 _PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
@@ -24,16 +24,20 @@ class Category:
         What people call it.
     color
         ``#rrggbb``.
+    key
+        One character that chooses the category when it is typed; empty: none.
 
     Raises
     ------
     ValueError
-        If the id is below 1, the name is empty or the colour is not ``#rrggbb``.
+        If the id is below 1, the name is empty, the colour is not ``#rrggbb``, or the key is
+        longer than one character.
     """
 
     id: int
     name: str
     color: str
+    key: str = ""
 
     def __post_init__(self) -> None:
         if self.id < 1:
@@ -42,6 +46,8 @@ class Category:
             raise ValueError(f"category {self.id} needs a name")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.color):
             raise ValueError(f"category colour must look like #56b4e9, got {self.color!r}")
+        if len(self.key) > 1:
+            raise ValueError(f"category key must be one character, got {self.key!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +154,7 @@ class CategoryTable:
             if category.name not in id_of_name:
                 taken = {known.id for known in joined}
                 new_id = max(taken) + 1 if category.id in taken else category.id
-                joined.append(Category(id=new_id, name=category.name, color=category.color))
+                joined.append(replace(category, id=new_id))
                 id_of_name[category.name] = new_id
             new_ids[category.id] = id_of_name[category.name]
         return CategoryTable(categories=tuple(joined)), new_ids

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 BoolImage: TypeAlias = NDArray[np.bool_]
 Boxes: TypeAlias = NDArray[np.float64]
+# a closed outline: (x, y) on pixel edges, in the plane
+Outline: TypeAlias = tuple[tuple[float, float], ...]
 
 # napari puts the centre of pixel 0 at coordinate 0, so its left edge is at -0.5
 _EDGE_TO_CENTRE = 0.5

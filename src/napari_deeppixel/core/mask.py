@@ -1,6 +1,7 @@
 """A mask as the crop inside its tight box, and its run-length code."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -154,6 +155,20 @@ class CroppedMask:
         """Return intersection over union of the two masks, 0 to 1."""
         both = self.intersection(other)
         return both / (self.area + other.area - both)
+
+
+def union_mask(masks: Sequence[CroppedMask]) -> CroppedMask | None:
+    """Return the pixels that any of several masks sets; None without a mask."""
+    if len(masks) <= 1:
+        return masks[0] if masks else None
+    boxes = np.array([mask.box_xyxy for mask in masks])
+    left, top = (int(edge) for edge in boxes[:, :2].min(axis=0))
+    right, bottom = (int(edge) for edge in boxes[:, 2:].max(axis=0))
+    canvas = np.zeros((bottom - top, right - left), np.bool_)
+    for mask in masks:
+        rows, columns = mask.moved(dy=-top, dx=-left).slices
+        canvas[rows, columns] |= mask.pixels
+    return CroppedMask.from_mask(canvas, y=top, x=left)
 
 
 def mask_to_rle_counts(mask: CroppedMask, image_hw: tuple[int, int]) -> list[int]:

@@ -1,13 +1,10 @@
 """What one step of work changes: pure values that can be turned round."""
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
+from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance
-
-# a closed outline: (x, y) on pixel edges, in the plane
-Outline: TypeAlias = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

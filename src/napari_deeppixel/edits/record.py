@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from napari_deeppixel.core.category import CategoryTable
+from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance, InstanceState
-from napari_deeppixel.edits.action import Action, Change, Outline, RegionsChange
+from napari_deeppixel.edits.action import Action, Change, RegionsChange
 from napari_deeppixel.edits.record_values import (
     decode_categories,
     decode_instance,

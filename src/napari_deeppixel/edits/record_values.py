@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from napari_deeppixel.core.category import Category, CategoryTable
+from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.instance import Instance, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.edits.action import Outline
 
 # smaller ones do not get smaller: a packed 20 x 20 mask has 50 bytes, zlib's frame alone 11
 _LEAST_BYTES_TO_COMPRESS = 64
@@ -112,7 +112,7 @@ def _decode_mask(values: dict[str, Any]) -> CroppedMask:
 def encode_categories(table: CategoryTable) -> dict[str, Any]:
     """Return a table of categories as a JSON object."""
     return {
-        "categories": [[c.id, c.name, c.color] for c in table.categories],
+        "categories": [[c.id, c.name, c.color, *filter(None, [c.key])] for c in table.categories],
         "class_indices": list(table.class_indices),
     }
 
@@ -121,7 +121,8 @@ def decode_categories(values: dict[str, Any]) -> CategoryTable:
     """Return a table of categories from its JSON object."""
     return CategoryTable(
         categories=tuple(
-            Category(id=id_, name=name, color=color) for id_, name, color in values["categories"]
+            Category(id=id_, name=name, color=color, key="".join(key))
+            for id_, name, color, *key in values["categories"]
         ),
         class_indices=tuple(values["class_indices"]),
     )

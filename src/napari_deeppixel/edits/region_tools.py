@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from napari_deeppixel.core.geometry import outline_xy_to_yx, outline_yx_to_xy
+from napari_deeppixel.core.geometry import Outline, outline_xy_to_yx, outline_yx_to_xy
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.edits.action import Action, Outline, RegionsChange
+from napari_deeppixel.edits.action import Action, RegionsChange
 from napari_deeppixel.edits.reshape import difference, mask_from_outline, union_of
 from napari_deeppixel.edits.session import AnnotationSession
 

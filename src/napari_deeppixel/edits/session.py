@@ -11,9 +11,10 @@ from psygnal import Signal
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import DeepPixelError
+from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import MAX_HANDLE, Instance, InstanceSet, InstanceState
-from napari_deeppixel.edits.action import Action, Change, Outline, RegionsChange
+from napari_deeppixel.edits.action import Action, Change, RegionsChange
 from napari_deeppixel.edits.diff import (
     OverlapRule,
     Region,

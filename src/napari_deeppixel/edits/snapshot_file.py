@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_deeppixel.core.atomic import atomic_file
+from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import Instance
-from napari_deeppixel.edits.action import Action, Change, Outline, RegionsChange
+from napari_deeppixel.edits.action import Action, Change, RegionsChange
 from napari_deeppixel.edits.record import BATCH, UNREADABLE, gently
 from napari_deeppixel.edits.record_values import (
     decode_categories,

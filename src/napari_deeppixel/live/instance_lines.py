@@ -15,8 +15,8 @@ import numpy as np
 from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
+from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.coco import (
-    AnnotatedImage,
     coco_document,
     segmentation_to_mask,
 )

@@ -1,28 +1,26 @@
 """One live frame as an image file with its instances beside it."""
 
-import hashlib
-import io
 import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import tifffile
-from numpy.typing import NDArray
-from PIL import Image
 
 from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.instance import InstanceSet
-from napari_deeppixel.dataset.formats.coco import AnnotatedImage, write_coco
+from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.formats.coco import write_coco
+from napari_deeppixel.dataset.pixels_file import (
+    encode_pixels,
+    pixels_hash,
+    storable,
+    suffix_for,
+)
 from napari_deeppixel.live.av_errors import without_password
 from napari_deeppixel.live.result import LiveResult
 
 # 48 bits: a million frames share one by chance once in 500 folders
 _HASH_LETTERS = 12
-_PNG_CHANNELS = (3, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +63,9 @@ def save_frame(result: LiveResult, folder: Path, *, source: str) -> SavedFrame:
         If the files cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = _storable(result.frame.pixels)
-    digest = _hash(pixels)
-    suffix = ".png" if _is_png(pixels) else ".tif"
+    pixels = storable(result.frame.pixels)
+    digest = pixels_hash(pixels)[:_HASH_LETTERS]
+    suffix = suffix_for(pixels)
     # the annotations are written last: without them, an image is not saved
     for known in folder.glob(f"*_{digest}_coco.json"):
         image = known.with_name(known.name.replace("_coco.json", suffix))
@@ -76,53 +74,12 @@ def save_frame(result: LiveResult, folder: Path, *, source: str) -> SavedFrame:
     stem = f"{_slug(source)}_{_time_text(result.frame.grabbed_s)}_{digest}"
     image, annotations = folder / f"{stem}{suffix}", folder / f"{stem}_coco.json"
     with atomic_file(image) as file:
-        file.write(_png(pixels) if suffix == ".png" else _tiff(pixels))
+        file.write(encode_pixels(pixels))
     instances = result.instances
     nobody = InstanceSet.empty(instances.image_hw, instances.categories)
     annotated = AnnotatedImage(file_name=image.name, instances=instances, crowds=nobody)
     write_coco([annotated], annotations)
     return SavedFrame(image=image, annotations=annotations, is_new=True)
-
-
-def _storable(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return pixels of a type that image readers know."""
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    if pixels.dtype == np.bool_:
-        return pixels.astype(np.uint8) * np.uint8(255)
-    if pixels.dtype == np.float16:
-        return pixels.astype(np.float32)
-    return np.ascontiguousarray(pixels)
-
-
-def _is_png(pixels: NDArray[Any]) -> bool:
-    return pixels.dtype == np.uint8 and (pixels.ndim == 2 or pixels.shape[2] in _PNG_CHANNELS)
-
-
-def _png(pixels: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG", compress_level=3)
-    return file.getvalue()
-
-
-def _tiff(pixels: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    is_rgb = pixels.ndim == 3 and pixels.shape[2] in _PNG_CHANNELS
-    tifffile.imwrite(
-        file,
-        pixels,
-        compression="zlib",
-        photometric="rgb" if is_rgb else "minisblack",
-        # without it, (H, W, 2) would be H images
-        planarconfig="contig" if pixels.ndim == 3 else None,
-        metadata={"axes": "YX" if pixels.ndim == 2 else "YXS" if is_rgb else "YXC"},
-    )
-    return file.getvalue()
-
-
-def _hash(pixels: NDArray[Any]) -> str:
-    about = f"{pixels.dtype.str} {pixels.shape} ".encode()
-    return hashlib.sha256(about + pixels.tobytes()).hexdigest()[:_HASH_LETTERS]
 
 
 def _slug(source: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from faster_coco_eval import COCO, COCOeval_faster
 
 from napari_deeppixel.core.instance import InstanceSet
-from napari_deeppixel.dataset.formats.coco import AnnotatedImage, coco_document
+from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.formats.coco import coco_document
 
 
 @dataclass(frozen=True, kw_only=True)

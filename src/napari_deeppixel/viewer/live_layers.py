@@ -17,6 +17,13 @@ MATCHED_COLOR, OLDER_COLOR = "#5ab4f0", "#ffb454"
 
 _LIVE_KEY = "napari_deeppixel_live"
 
+# Instances on a newer frame fade: full up to the first age, faint from the second on. A result that
+# takes seconds is old when it comes, and of a scene that stands still it is right all the same: so
+# they never vanish while others are to come.
+_FADES_FROM_S, _FADES_TO_S, _FAINT = 0.3, 1.5, 0.3
+# a change of opacity makes napari draw a thumbnail
+_FADE_STEPS = 10
+
 # napari's thumbnail, and a label image's text under the mouse, once in so many draws
 _RARELY = 30
 
@@ -44,9 +51,12 @@ class LiveLayers:
     ----------
     image_removed
         Signal: somebody deleted the layer with the frames.
+    visibility_changed
+        Signal: a layer of ours was shown or hidden, by us or by its eye in the layer list.
     """
 
     image_removed = Signal()
+    visibility_changed = Signal()
 
     def __init__(
         self,
@@ -60,6 +70,8 @@ class LiveLayers:
         self._image: Image | None = None
         self._labels: Labels | None = None
         self._boxes: Vectors | None = None
+        self._fadings: list[_Fading] = []
+        self._strength = 1.0
         if earlier is not None:
             self._take_over(earlier)
         self._drawn: InstanceSet | None = None
@@ -91,6 +103,7 @@ class LiveLayers:
     def _take_over(self, earlier: "LiveLayers") -> None:
         if (earlier._name, earlier._base) != (self._name, self._base):
             earlier.set_visible(False)
+            earlier._fade_to(1.0)
             return
         there = [layer for layer in earlier.layers if layer in self._viewer.layers]
         self._image = earlier._image if earlier._image in there else None
@@ -99,7 +112,18 @@ class LiveLayers:
             return
         self._labels = earlier._labels if earlier._labels in there else None
         self._boxes = earlier._boxes if earlier._boxes in there else None
+        self._fadings = [each for each in earlier._fadings if each.layer in self.layers]
+        self._strength = earlier._strength
+        self._fade_to(1.0)
         self.set_visible(True)
+        for layer in self.layers:
+            self._watch(layer)
+
+    def _watch(self, layer: Layer) -> None:
+        layer.events.visible.connect(self._on_visible)
+
+    def _on_visible(self) -> None:
+        self.visibility_changed.emit()
 
     def follow(self, base: Image) -> None:
         """Lie on another layer from now on: the one before was put away and added anew."""
@@ -114,11 +138,15 @@ class LiveLayers:
     def disconnect(self) -> None:
         """Leave the layers as they are, and stop listening."""
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        for layer in self.layers:
+            layer.events.visible.disconnect(self._on_visible)
 
     def _on_layer_removed(self, event: Any) -> None:
         layer = event.value
         if self._is_replacing:
             return
+        if layer in self.layers:
+            layer.events.visible.disconnect(self._on_visible)
         if layer == self._labels:
             self._labels = None
         elif layer == self._boxes:
@@ -129,7 +157,14 @@ class LiveLayers:
 
     # -- drawing ------------------------------------------------------------------------------
 
-    def draw(self, frame: Frame, instances: InstanceSet | None, *, is_older: bool = False) -> None:
+    def draw(
+        self,
+        frame: Frame,
+        instances: InstanceSet | None,
+        *,
+        older_s: float = 0.0,
+        has_more: bool = True,
+    ) -> None:
         """Show a frame, and instances on it.
 
         Parameters
@@ -138,8 +173,11 @@ class LiveLayers:
             What to show.
         instances
             None: those that are shown stay.
-        is_older
-            Whether the instances are of an earlier frame; their boxes are amber then.
+        older_s
+            How much older the frame of the instances is, in seconds; above 0 their boxes are
+            amber, and they fade with it.
+        has_more
+            Whether others will come; if not, those that are old vanish.
         """
         is_first = self._image is None and self._base is None
         if self._base is None:
@@ -153,13 +191,25 @@ class LiveLayers:
             self._drawn = None
         if instances is not None and instances.image_hw == frame.image_hw:
             self._draw_instances(instances)
-        if is_older != self._is_older:
-            self._is_older = is_older
+        if (older_s > 0) != self._is_older:
+            self._is_older = older_s > 0
             if self._boxes is not None:
                 self._boxes.edge_color = self._color
+        self._fade_to(strength(older_s, has_more=has_more))
         self._num_draws += 1
         if is_first:
             self._viewer.reset_view()
+
+    def show(self, instances: InstanceSet) -> None:
+        """Show other instances on the frame that is there."""
+        if self._labels is not None and self._labels.data.shape == instances.image_hw:
+            self._draw_instances(instances)
+
+    def _fade_to(self, strength: float) -> None:
+        if strength != self._strength:
+            self._strength = strength
+            for fading in self._fadings:
+                fading.to(strength)
 
     @property
     def _color(self) -> str:
@@ -188,10 +238,12 @@ class LiveLayers:
         if old is not None:
             self._is_replacing = True
             try:
+                old.events.visible.disconnect(self._on_visible)
                 layers.remove(old)
             finally:
                 self._is_replacing = False
         layers.insert(place, new)
+        self._watch(new)
         self._image = new
 
     def _add_instances(self, image_hw: tuple[int, int]) -> None:
@@ -209,9 +261,15 @@ class LiveLayers:
             vector_style="line",
             edge_color=MATCHED_COLOR,
             edge_width=1.5,
+            # in 3-D, what lies in one plane with the image is hidden by it otherwise
+            blending="translucent_no_depth",
             **placement,
         )
         self._labels.editable = False
+        self._fadings = [_Fading(self._labels), _Fading(self._boxes)]
+        self._strength = 1.0
+        self._watch(self._labels)
+        self._watch(self._boxes)
         place = self._viewer.layers.index(self.image) + 1
         self._viewer.layers.insert(place, self._labels)
         self._viewer.layers.insert(place + 1, self._boxes)
@@ -244,6 +302,28 @@ class LiveLayers:
                 now = getattr(layer, name)
                 if not np.allclose(now.affine_matrix if name == "affine" else now, value):
                     setattr(layer, name, value)
+
+
+class _Fading:
+    """Opacity of a layer: a share of what the person chose, who may choose again at any time."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self._chosen = self._last = layer.opacity
+
+    def to(self, share: float) -> None:
+        """Set the opacity to a share of the chosen one."""
+        if self.layer.opacity != self._last:
+            self._chosen = self.layer.opacity
+        self.layer.opacity = self._last = self._chosen * share
+
+
+def strength(older_s: float, *, has_more: bool = True) -> float:
+    """Return how strongly instances are drawn that are older than their frame: 0 to 1."""
+    if not has_more and older_s > _FADES_TO_S:
+        return 0.0
+    faded = np.clip((older_s - _FADES_FROM_S) / (_FADES_TO_S - _FADES_FROM_S), 0, 1)
+    return round((1 - float(faded) * (1 - _FAINT)) * _FADE_STEPS) / _FADE_STEPS
 
 
 def is_live_layer(layer: Layer) -> bool:

@@ -9,13 +9,14 @@ import numpy as np
 from napari.types import LayerData
 from napari.utils.notifications import show_warning
 
-from napari_deeppixel.batch.read import read_image
 from napari_deeppixel.core.errors import ImageError
 from napari_deeppixel.core.geometry import boxes_xyxy_to_corners_yx
 from napari_deeppixel.core.image import ImageArray
 from napari_deeppixel.core.instance import InstanceSet, label_dtype
-from napari_deeppixel.dataset.formats.coco import AnnotatedImage, read_coco
+from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.formats.coco import read_coco
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
+from napari_deeppixel.dataset.image_file import read_image
 from napari_deeppixel.viewer.boxes_view import MAX_CAPTIONS, box_colors, box_settings
 from napari_deeppixel.viewer.features import boxes_features, labels_features
 

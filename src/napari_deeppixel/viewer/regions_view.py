@@ -9,9 +9,9 @@ from napari.layers import Shapes
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_deeppixel.core.geometry import outline_xy_to_yx, outline_yx_to_xy
+from napari_deeppixel.core.geometry import Outline, outline_xy_to_yx, outline_yx_to_xy
 from napari_deeppixel.core.image import PlaneIndex
-from napari_deeppixel.edits.action import Action, Outline, RegionsChange
+from napari_deeppixel.edits.action import Action, RegionsChange
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer.boxes_view import is_drawing
 from napari_deeppixel.viewer.plane_map import PlaneMap

@@ -15,7 +15,8 @@ from napari_deeppixel.core.instance import (
     InstanceState,
     label_image_to_instances,
 )
-from napari_deeppixel.dataset.formats.coco import AnnotatedImage, write_coco
+from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.formats.coco import write_coco
 from napari_deeppixel.dataset.formats.label_tiff import write_label_tiff
 from napari_deeppixel.viewer.layers import VIEW_KEY, InstanceLayers
 

@@ -13,9 +13,9 @@ from superqt.utils import signals_blocked
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import DeepPixelError
+from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.progress import Progress
-from napari_deeppixel.edits.action import Outline
 from napari_deeppixel.edits.queue import QueueItem, QueueOrder
 from napari_deeppixel.edits.region_tools import outline_mask
 from napari_deeppixel.edits.reshape import union_of

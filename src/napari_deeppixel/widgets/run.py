@@ -10,9 +10,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_deeppixel import __version__
 from napari_deeppixel.core.errors import DeepPixelError
+from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
-from napari_deeppixel.edits.action import Outline
 from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.engine.base import cap_message

@@ -24,8 +24,8 @@ from napari_deeppixel.core.category import Category, CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.coco import (
-    AnnotatedImage,
     coco_document,
     mask_to_rle,
     read_coco,

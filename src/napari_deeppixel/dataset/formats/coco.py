@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,28 +26,7 @@ from napari_deeppixel.core.mask import (
     mask_to_rle_counts,
     rle_counts_to_mask,
 )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AnnotatedImage:
-    """One image of a COCO file with its instances.
-
-    Attributes
-    ----------
-    file_name
-        As written in the file, relative to its folder.
-    instances
-        All instances but crowds.
-    crowds
-        Regions marked ``iscrowd``: groups of objects that nobody told apart.
-    plane
-        Lead index (t, z, …) of the plane in the image; () for a flat image.
-    """
-
-    file_name: str
-    instances: InstanceSet
-    crowds: InstanceSet
-    plane: tuple[int, ...] = ()
+from napari_deeppixel.dataset.annotated import AnnotatedImage
 
 
 def mask_to_rle(mask: CroppedMask, image_hw: tuple[int, int]) -> dict[str, Any]:

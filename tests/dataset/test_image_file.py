@@ -10,9 +10,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_deeppixel.batch.read import read_image
 from napari_deeppixel.core.errors import ImageError
 from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.dataset.image_file import read_image
 
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
 RGB = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)

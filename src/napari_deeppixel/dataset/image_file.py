@@ -73,6 +73,24 @@ def read_image(path: Path | str, *, on_note: Callable[[str], None] | None = None
     return ImageArray(pixels=pixels, axes=axes, name=path.name, source=str(path))
 
 
+def image_hw(path: Path | str) -> tuple[int, int]:
+    """Return the size (height, width) of the planes of an image file, without its pixels.
+
+    Raises
+    ------
+    ImageError
+        As `read_image`.
+    """
+    path = Path(path)
+    if _first_bytes(path).startswith(_TIFF_STARTS):
+        return read_image(path).image_hw
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, *_DAMAGED, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: not an image that can be read ({error})") from error
+
+
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise ImageError(f"{path}: a folder, not an image")

@@ -1,0 +1,117 @@
+"""Finds the image that an annotation names, in a folder and never outside it."""
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from napari_deeppixel.core.errors import AnnotationError
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".lsm", ".bmp", ".gif", ".webp"}
+)
+# names that Windows gives to devices, with any ending
+_DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def safe_name(name: object) -> PurePosixPath:
+    """Return a file name that annotations give as a relative path that stays where it begins.
+
+    Backslashes count as ``/``, since annotations travel between systems.
+
+    Raises
+    ------
+    AnnotationError
+        If it is no text, empty, absolute, has ``..``, a drive, a control character, or a part
+        that some systems cannot store.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise AnnotationError(f"a file name must be text, got {name!r}")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise AnnotationError(f"file name {name!r} leads out of the folder")
+    for part in path.parts:
+        is_odd = part[-1] in " ." or len(part.encode(errors="replace")) > 255
+        if is_odd or _DEVICE_NAME.fullmatch(part) or re.search(r'[\x00-\x1f\x7f<>:"|?*]', part):
+            raise AnnotationError(
+                f"file name {name!r} cannot be stored on every system: rename the file"
+            )
+    return path
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path, links followed, lies in a folder."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+class ImageFolder:
+    """A folder with images, and what is in its sub-folders.
+
+    Parameters
+    ----------
+    root
+        The folder. Links in it that lead out of it are not followed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, file_name: str) -> Path | None:
+        """Return the image file of a name; None if there is none.
+
+        Tried are the name under the folder and under its ``images/``, then the last part of it
+        anywhere below, if only one file there has it.
+
+        Raises
+        ------
+        AnnotationError
+            If the name, or a link that it names, leads out of the folder.
+        """
+        name = safe_name(file_name)
+        for place in (self.root / name, self.root / "images" / name):
+            if place.is_file():
+                if not is_inside(place, self.root):
+                    raise AnnotationError(
+                        f"{place} is a link out of {self.root}: name the folder that it leads to"
+                    )
+                return place
+        found = self._by_name.get(name.name.casefold(), [])
+        return found[0] if len(found) == 1 else None
+
+    def find_stem(self, stem: str) -> Path | None:
+        """Return the only image file whose name without its ending is a text; None else."""
+        found = self._by_stem.get(stem.casefold(), [])
+        return found[0] if len(found) == 1 else None
+
+    def relative_name(self, path: Path) -> str:
+        """Return the name of a file in the folder, relative to it, with ``/``."""
+        return path.relative_to(self.root).as_posix()
+
+    @cached_property
+    def paths(self) -> tuple[Path, ...]:
+        """All image files, by name; hidden ones and links that lead out are left out."""
+        if not self.root.is_dir():
+            return ()
+        return tuple(
+            path
+            for path in sorted(self.root.rglob("*"))
+            if path.suffix.lower() in IMAGE_SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(self.root).parts)
+            and path.is_file()
+            and is_inside(path, self.root)
+        )
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        return _grouped((path.name, path) for path in self.paths)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[Path]]:
+        return _grouped((path.stem, path) for path in self.paths)
+
+
+def _grouped(named: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for name, path in named:
+        groups.setdefault(name.casefold(), []).append(path)
+    return groups
