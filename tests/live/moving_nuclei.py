@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet
-from napari_deeppixel.dataset.formats.coco import mask_to_rle, segmentation_to_mask
+from napari_deeppixel.dataset.formats.coco_rle import mask_to_rle, segmentation_to_mask
 
 ROOT = Path(__file__).parents[2]
 VIDEO = ROOT / "src" / "napari_deeppixel" / "samples" / "moving_nuclei.mp4"

@@ -1,6 +1,7 @@
 """Tiny annotated images, in memory and on disk."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def write_split(
     annotated = []
     for name, (pixels, instances) in images.items():
         iio.imwrite(folder / name, pixels)
-        crowd = instances.select(np.arange(crowds))
+        crowd = replace(
+            instances.select(np.arange(crowds)), uuids=tuple(f"crowd {n}" for n in range(crowds))
+        )
         annotated.append(AnnotatedImage(file_name=name, instances=instances, crowds=crowd))
     write_coco(annotated, folder / "instances.json")
     return folder

@@ -1,15 +1,17 @@
 """Finds the image that an annotation names, in a folder and never outside it."""
 
+import os
 import re
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from napari_deeppixel.core.errors import AnnotationError
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".lsm", ".bmp", ".gif", ".webp"}
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # names that Windows gives to devices, with any ending
 _DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -22,21 +24,26 @@ def safe_name(name: object) -> PurePosixPath:
     Raises
     ------
     AnnotationError
-        If it is no text, empty, absolute, has ``..``, a drive, a control character, or a part
-        that some systems cannot store.
+        If it is no text, empty, absolute on any system, or has ``..`` or a control character.
     """
     if not isinstance(name, str) or not name.strip():
         raise AnnotationError(f"a file name must be text, got {name!r}")
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    is_absolute = path.is_absolute() or bool(PureWindowsPath(name).drive)
+    if is_absolute or ".." in path.parts or not path.parts:
         raise AnnotationError(f"file name {name!r} leads out of the folder")
-    for part in path.parts:
-        is_odd = part[-1] in " ." or len(part.encode(errors="replace")) > 255
-        if is_odd or _DEVICE_NAME.fullmatch(part) or re.search(r'[\x00-\x1f\x7f<>:"|?*]', part):
-            raise AnnotationError(
-                f"file name {name!r} cannot be stored on every system: rename the file"
-            )
+    if _CONTROL.search(name) or any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise AnnotationError(f"file name {name!r} cannot be stored")
     return path
+
+
+def portable_name(name: PurePosixPath) -> PurePosixPath:
+    """Return a relative name that every system can store: what is odd becomes ``_``."""
+    parts = []
+    for part in name.parts:
+        kept = re.sub(r'[<>:"|?*]', "_", part).rstrip(" .") or "_"
+        parts.append(f"_{kept}" if _DEVICE_NAME.fullmatch(kept) else kept)
+    return PurePosixPath(*parts)
 
 
 def is_inside(path: Path, folder: Path) -> bool:

@@ -16,10 +16,8 @@ from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.dataset.annotated import AnnotatedImage
-from napari_deeppixel.dataset.formats.coco import (
-    coco_document,
-    segmentation_to_mask,
-)
+from napari_deeppixel.dataset.formats.coco_rle import segmentation_to_mask
+from napari_deeppixel.dataset.formats.coco_write import coco_document
 from napari_deeppixel.live.result import LiveResult
 
 # JSON values; one reader and one writer, both in this module

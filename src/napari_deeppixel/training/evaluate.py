@@ -8,7 +8,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.dataset.annotated import AnnotatedImage
-from napari_deeppixel.dataset.formats.coco import coco_document
+from napari_deeppixel.dataset.formats.coco_write import coco_document
 
 
 @dataclass(frozen=True, kw_only=True)

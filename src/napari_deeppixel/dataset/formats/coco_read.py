@@ -1,0 +1,470 @@
+"""COCO documents as annotated images; what is wrong is told, and the rest comes in."""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from napari_deeppixel.core.category import Category, CategoryTable, palette_color
+from napari_deeppixel.core.errors import AnnotationError
+from napari_deeppixel.core.geometry import boxes_xyxy_to_xywh
+from napari_deeppixel.core.instance import MAX_HANDLE, Instance, InstanceSet, InstanceState
+from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
+from napari_deeppixel.dataset.formats.base import Problem, raise_problem
+from napari_deeppixel.dataset.formats.coco_rle import segmentation_to_mask
+from napari_deeppixel.dataset.formats.coco_values import (
+    MAX_LEVEL,
+    Taken,
+    box_of,
+    handle_of,
+    number_of,
+    outlines_of,
+    share_of,
+    state_of,
+    text_of,
+    whole_of,
+)
+from napari_deeppixel.dataset.formats.hostile import plane_hw
+from napari_deeppixel.dataset.image_folder import safe_name
+
+# fingerprint of the mask that a foreign ``bbox`` or ``area`` belongs to; in memory alone
+MASK_KEY = "_mask"
+IMAGE_KEYS = ("id", "file_name", "height", "width", "plane", "attributes")
+IMAGE_ATTRIBUTES = ("state", "split", "group", "complete_regions")
+INSTANCE_KEYS = ("image_id", "category_id", "iscrowd", "segmentation", "score", "attributes")
+INSTANCE_ATTRIBUTES = (
+    "uuid",
+    "handle",
+    "state",
+    "source",
+    "predicted_box",
+    "edge_uncertainty",
+    "level",
+)
+_MAX_ID = 1 << 31
+
+
+def planes_of_document(
+    document: Any,
+    path: Path,
+    on_problem: Callable[[Problem], None] = raise_problem,
+    *,
+    categories: CategoryTable | None = None,
+    merged: Mapping[int, int] | None = None,
+) -> Iterator[AnnotatedImage]:
+    """Yield the images of a COCO document, in its order.
+
+    Parameters
+    ----------
+    document
+        A value that came from JSON; nothing about it is trusted.
+    path
+        The file, for messages.
+    on_problem
+        Called with each entry that cannot be taken as it is.
+    categories
+        Table that the file's category ids belong to, whatever the file says of them. None: the
+        file's own.
+    merged
+        Category id → the id that took its place.
+
+    Raises
+    ------
+    AnnotationError
+        If it is no COCO document at all.
+    """
+    if not isinstance(document, dict):
+        raise AnnotationError(f"{path}: not a COCO file: expected a JSON object")
+    lists: dict[str, list[Any]] = {}
+    for key in ("images", "annotations", "categories"):
+        entries = document.get(key)
+        if not isinstance(entries, list):
+            raise AnnotationError(f"{path}: not a COCO file: it has no list of {key}")
+        lists[key] = entries
+
+    def complain(entry: str, message: str) -> None:
+        on_problem(Problem(path=path, entry=entry, message=message))
+
+    table = _FileTable.read(lists["categories"], complain, categories, merged or {})
+    extra = {key: value for key, value in document.items() if key not in lists}
+    header = extra | ({"categories": table.extras} if table.extras else {})
+    annotations = _by_image(lists["annotations"], complain)
+    names = _names(lists["images"], complain)
+    for image in names:
+        reader = _ImageReader(image, names[image], table, complain)
+        found = reader.read(annotations.pop(_key(image.entry["id"]), []), header)
+        if found is not None:
+            yield found
+    for left in annotations.values():
+        for annotation in left:
+            where = f"annotation {annotation.get('id')!r}"
+            image_id = annotation.get("image_id")
+            complain(where, f"image {image_id!r} is not in the file; the annotation is left out")
+
+
+def _key(value: Any) -> tuple[type, Any]:
+    # 1 and "1" are two ids, 1 and True are not one either
+    return type(value), value
+
+
+def _by_image(
+    entries: list[Any], complain: Callable[[str, str], None]
+) -> dict[tuple[type, Any], list[dict[str, Any]]]:
+    by_image: dict[tuple[type, Any], list[dict[str, Any]]] = {}
+    for position, entry in enumerate(entries):
+        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        if not isinstance(image_id, int | str):
+            complain(
+                f"annotation at place {position}", "it names no image; the annotation is left out"
+            )
+        else:
+            by_image.setdefault(_key(image_id), []).append(entry)
+    return by_image
+
+
+@dataclass(frozen=True, eq=False)
+class _ImageEntry:
+    entry: dict[str, Any]
+
+
+def _names(
+    entries: list[Any], complain: Callable[[str, str], None]
+) -> dict[_ImageEntry, PurePosixPath]:
+    """Return the usable entries of images with their names."""
+    found: dict[_ImageEntry, PurePosixPath] = {}
+    ids: set[tuple[type, Any]] = set()
+    for position, entry in enumerate(entries):
+        where = f"image at place {position}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
+            complain(where, "it has no id; left out with its annotations")
+            continue
+        if _key(entry["id"]) in ids:
+            complain(where, f"two images have the same id {entry['id']!r}; the first one counts")
+            continue
+        try:
+            name = _file_name(entry.get("file_name"), partial(complain, where))
+        except AnnotationError as error:
+            complain(where, f"{error}; left out with its annotations")
+            continue
+        ids.add(_key(entry["id"]))
+        found[_ImageEntry(entry)] = name
+    return found
+
+
+def _file_name(value: Any, complain: Callable[[str], None]) -> PurePosixPath:
+    try:
+        return safe_name(value)
+    except AnnotationError as error:
+        if not isinstance(value, str):
+            raise
+        # many programs write absolute paths: the name alone is worth something
+        name = safe_name(PurePosixPath(value.replace("\\", "/")).name)
+        complain(f"{error}; taken as {str(name)!r}")
+        return name
+
+
+class _FileTable:
+    """The categories of a file: its ids, and which of ours they are."""
+
+    def __init__(
+        self, table: CategoryTable, ids: dict[tuple[type, Any], int], extras: dict[str, Any]
+    ) -> None:
+        self.table, self.extras = table, extras
+        self._ids = ids
+
+    @classmethod
+    def read(
+        cls,
+        entries: list[Any],
+        complain: Callable[[str, str], None],
+        known: CategoryTable | None,
+        merged: Mapping[int, int],
+    ) -> "_FileTable":
+        ids: dict[tuple[type, Any], int] = {}
+        extras: dict[str, Any] = {}
+        categories: list[Category] = []
+        for position, entry in enumerate(entries):
+            where = f"category at place {position}"
+            if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
+                complain(where, "it has no id; left out")
+                continue
+            category = (
+                _category(entry, categories, partial(complain, where))
+                if known is None
+                else _known_category(entry, known, merged)
+            )
+            if category is None:
+                complain(where, f"the dataset has no category {entry['id']!r}; left out")
+                continue
+            is_new = all(each.name != category.name for each in categories)
+            if known is None and is_new:
+                categories.append(category)
+            if _key(entry["id"]) in ids:
+                complain(where, f"two categories have the id {entry['id']!r}; the first counts")
+                continue
+            ids[_key(entry["id"])] = category.id
+            unknown = _unknown_category_keys(entry, category)
+            if unknown:
+                extras.setdefault(category.name, unknown)
+        for old, new in merged.items():
+            ids.setdefault(_key(old), new)
+        for each in known.categories if known is not None else ():
+            ids.setdefault(_key(each.id), each.id)
+        return cls(known or CategoryTable(categories=tuple(categories)), ids, extras)
+
+    def id_of(self, value: Any) -> int:
+        """Return our id for one in the file.
+
+        Raises
+        ------
+        AnnotationError
+            If the file does not have it.
+        """
+        found = self._ids.get(_key(value)) if isinstance(value, int | str) else None
+        if found is None:
+            raise AnnotationError(f"category {value!r} is not in the file")
+        return found
+
+
+def _known_category(
+    entry: dict[str, Any], known: CategoryTable, merged: Mapping[int, int]
+) -> Category | None:
+    try:
+        return known.by_id(merged.get(entry["id"], entry["id"]))
+    except KeyError:
+        return None
+
+
+def _category(
+    entry: dict[str, Any], taken: list[Category], complain: Callable[[str], None]
+) -> Category:
+    """Return a category of a file; another one of the same name, or with a free id, if need be."""
+    take = Taken(complain)
+    name = take.get(entry, "name", lambda v: text_of(v, "name"), "").strip()
+    if not name:
+        name = f"category {entry['id']}"
+        complain(f"it has no name; called {name!r}")
+    for known in taken:
+        if known.name == name:
+            complain(f"two categories are called {name!r}: they are one from now on")
+            return known
+    key = take.mapping(entry, "attributes").get("key", "")
+    number = entry["id"]
+    ids = {category.id for category in taken}
+    # ids of 0, which many programs write, and texts cannot be ours
+    is_usable = isinstance(number, int) and 1 <= number <= _MAX_ID and number not in ids
+    color = entry.get("color")
+    values: dict[str, Any] = {
+        "id": number if is_usable else max(ids, default=0) + 1,
+        "name": name,
+        "color": color if isinstance(color, str) else palette_color(len(taken)),
+        "key": key if isinstance(key, str) else "",
+    }
+    try:
+        return Category(**values)
+    except ValueError:
+        return Category(**values | {"color": palette_color(len(taken)), "key": ""})
+
+
+def _unknown_category_keys(entry: dict[str, Any], category: Category) -> dict[str, Any]:
+    """Return what of a category's entry we do not know, and its id and colour if not ours."""
+    unknown = {k: v for k, v in entry.items() if k not in ("id", "name", "color", "attributes")}
+    attributes = entry.get("attributes")
+    attributes = dict(attributes) if isinstance(attributes, dict) else {}
+    attributes.pop("key", None)
+    if entry["id"] != category.id:
+        attributes.setdefault("original_id", entry["id"])
+    if "color" in entry and entry["color"] != category.color:
+        attributes.setdefault("original_color", entry["color"])
+    return unknown | ({"attributes": attributes} if attributes else {})
+
+
+class _ImageReader:
+    """Reads the annotations of one image."""
+
+    def __init__(
+        self,
+        image: _ImageEntry,
+        name: PurePosixPath,
+        table: _FileTable,
+        complain: Callable[[str, str], None],
+    ) -> None:
+        self._entry, self._name, self._table = image.entry, name.as_posix(), table
+        self._complain = complain
+        self._hw = (1, 1)
+        self._handles: dict[bool, set[int]] = {False: set(), True: set()}
+        self._uuids: set[str] = set()
+        self._extras: dict[str, dict[str, Any]] = {}
+        self._maskless: list[dict[str, Any]] = []
+
+    def read(
+        self, annotations: list[dict[str, Any]], document: Mapping[str, Any]
+    ) -> AnnotatedImage | None:
+        entry, take = self._entry, Taken(lambda text: self._complain(f"image {self._name}", text))
+        try:
+            self._hw = plane_hw(entry.get("height"), entry.get("width"))
+        except AnnotationError as error:
+            self._complain(f"image {self._name}", f"{error}; left out with its annotations")
+            return None
+        attributes = take.mapping(entry, "attributes")
+        found = {0: list[Instance](), 1: list[Instance]()}
+        for annotation in annotations:
+            instance = self._instance(annotation)
+            if instance is not None:
+                found[int(bool(annotation.get("iscrowd")))].append(instance)
+        unknown = {key: value for key, value in entry.items() if key not in IMAGE_KEYS}
+        others = {key: value for key, value in attributes.items() if key not in IMAGE_ATTRIBUTES}
+        return AnnotatedImage(
+            file_name=self._name,
+            instances=self._set(found[0]),
+            crowds=self._set(found[1]),
+            plane=take.get(entry, "plane", _plane, ()),
+            regions=take.get(attributes, "complete_regions", outlines_of, ()),
+            state=take.get(attributes, "state", _image_state, ImageState.NONE),
+            split=take.get(attributes, "split", _split, None),
+            group=take.get(attributes, "group", lambda v: text_of(v, "group"), ""),
+            image_id=entry["id"],
+            image_extra=unknown | ({"attributes": others} if others else {}),
+            instance_extras=self._extras,
+            maskless=tuple(self._maskless),
+            document=document,
+        )
+
+    def _set(self, instances: list[Instance]) -> InstanceSet:
+        largest = max((i.handle for i in instances), default=0)
+        numbered = []
+        for instance in instances:
+            # another program may have added annotations to our file: ours keep their numbers
+            if not instance.handle:
+                largest += 1
+                instance = replace(instance, handle=largest)
+            numbered.append(instance)
+        if largest > MAX_HANDLE:
+            numbered = [replace(each, handle=n) for n, each in enumerate(numbered, start=1)]
+        return InstanceSet.from_instances(numbered, image_hw=self._hw, categories=self._table.table)
+
+    def _instance(self, annotation: dict[str, Any]) -> Instance | None:
+        where = f"annotation {annotation.get('id')!r} of {self._name}"
+        take = Taken(lambda text: self._complain(where, text))
+        try:
+            category_id = self._table.id_of(annotation.get("category_id"))
+            mask = self._mask(annotation)
+        except AnnotationError as error:
+            self._complain(where, f"{error}; the annotation is left out")
+            return None
+        if mask is None:
+            self._complain(where, "has no pixel: no instance, but kept as it is")
+            self._maskless.append(annotation | {"category_id": category_id})
+            return None
+        extra = take.mapping(annotation, "attributes")
+        uuid = self._new_uuid(take.get(extra, "uuid", lambda v: text_of(v, "uuid"), ""), where)
+        self._keep_extras(uuid, annotation, extra, mask, take)
+        box = take.get(extra, "predicted_box", lambda v: box_of(v, "predicted_box"), None)
+        return Instance(
+            mask=mask,
+            score=take.get(annotation, "score", lambda v: share_of(v, "score"), np.nan),
+            category_id=category_id,
+            handle=self._handle(
+                take.get(extra, "handle", handle_of, 0), bool(annotation.get("iscrowd")), where
+            ),
+            uuid=uuid,
+            state=take.get(extra, "state", state_of, _default_state(annotation)),
+            source=take.get(extra, "source", lambda v: text_of(v, "source"), ""),
+            predicted_box_xyxy=box or (np.nan,) * 4,
+            edge_uncertainty=take.get(
+                extra, "edge_uncertainty", lambda v: share_of(v, "edge_uncertainty"), np.nan
+            ),
+            level=take.get(
+                extra, "level", lambda v: whole_of(v, "level", lowest=0, highest=MAX_LEVEL), 0
+            ),
+        )
+
+    def _mask(self, annotation: dict[str, Any]) -> CroppedMask | None:
+        segmentation = annotation.get("segmentation")
+        return None if segmentation is None else segmentation_to_mask(segmentation, self._hw)
+
+    def _new_uuid(self, uuid: str, where: str) -> str:
+        if uuid in self._uuids:
+            self._complain(where, f"uuid {uuid!r} is another one's, too; it gets a new one")
+            uuid = ""
+        uuid = uuid or str(uuid4())
+        self._uuids.add(uuid)
+        return uuid
+
+    def _handle(self, handle: int, is_crowd: bool, where: str) -> int:
+        taken = self._handles[is_crowd]
+        if handle in taken:
+            self._complain(where, f"number {handle} is another one's, too; it gets a new one")
+            return 0
+        taken.add(handle)
+        # 0, which is no number, may be had by many
+        taken.discard(0)
+        return handle
+
+    def _keep_extras(
+        self,
+        uuid: str,
+        annotation: dict[str, Any],
+        attributes: dict[str, Any],
+        mask: CroppedMask,
+        take: Taken,
+    ) -> None:
+        known = (*INSTANCE_KEYS, "bbox", "area")
+        unknown = {key: value for key, value in annotation.items() if key not in known}
+        others = {k: v for k, v in attributes.items() if k not in INSTANCE_ATTRIBUTES}
+        if others:
+            unknown["attributes"] = others
+        # what other programs measured may differ from our tight box: kept while the mask is
+        box = take.get(annotation, "bbox", _bbox, None)
+        area = take.get(annotation, "area", lambda v: number_of(v, "area"), None)
+        own_box = boxes_xyxy_to_xywh(np.array([mask.box_xyxy], np.float64))[0].tolist()
+        if box is not None and list(box) != own_box:
+            unknown |= {"bbox": annotation["bbox"], MASK_KEY: mask_fingerprint(mask)}
+        if area is not None and area != mask.area:
+            unknown |= {"area": annotation["area"], MASK_KEY: mask_fingerprint(mask)}
+        if unknown:
+            self._extras[uuid] = unknown
+
+
+def _default_state(annotation: dict[str, Any]) -> InstanceState:
+    # what another program gives without a score was drawn by people, or taken for true by them
+    is_prediction = annotation.get("score") is not None
+    return InstanceState.UNREVIEWED if is_prediction else InstanceState.ACCEPTED
+
+
+def mask_fingerprint(mask: CroppedMask) -> int:
+    """Return a number that another mask hardly has."""
+    return zlib.crc32(repr(mask.box_xyxy).encode() + np.packbits(mask.pixels).tobytes())
+
+
+def _bbox(value: Any) -> tuple[float, ...]:
+    box = box_of(value, "bbox")
+    if box[2] < 0 or box[3] < 0:
+        raise AnnotationError(f"bbox must not have a negative size, got {value!r}")
+    return box
+
+
+def _plane(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > 8:
+        raise AnnotationError(f"plane must be a list of indices, got {value!r}")
+    return tuple(whole_of(each, "plane", lowest=0, highest=_MAX_ID) for each in value)
+
+
+def _image_state(value: Any) -> ImageState:
+    try:
+        return ImageState(value)
+    except ValueError as error:
+        raise AnnotationError(f"state must be none, draft or complete, got {value!r}") from error
+
+
+def _split(value: Any) -> Split:
+    try:
+        return Split(value)
+    except ValueError as error:
+        raise AnnotationError(f"split must be train, val or test, got {value!r}") from error
