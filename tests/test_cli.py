@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -27,7 +28,7 @@ from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.coco import read_coco, write_coco
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
 from napari_deeppixel.engine.base import Prediction, PredictOptions
-from napari_deeppixel.live.recording import RecordOptions
+from napari_deeppixel.live.recording import Recording, RecordOptions
 from napari_deeppixel.live.registry import ProviderSources
 from napari_deeppixel.live.source import Frame, SourceError, SourceFault, SourceInfo, StreamInfo
 
@@ -502,12 +503,13 @@ def test_live_records_what_it_finds(film: str, capsys: pytest.CaptureFixture[str
     arguments = ["live", film, "--all-frames", "--fps", "100", "--json", "--record", "out"]
     assert main(arguments) == 0
     recording = json.loads(capsys.readouterr().out)["recording"]
-    assert [recording[name] for name in ("folder", "fault", "written", "dropped")] == [
+    assert [recording[name] for name in ("folder", "fault", "film_frames", "results")] == [
         "out",
         None,
         12,
-        0,
+        12,
     ]
+    assert recording["dropped"] == 0
     assert names("out") == [
         "instances.csv",
         "instances.json",
@@ -525,14 +527,40 @@ def test_live_records_what_it_finds(film: str, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("fake_model")
+def test_live_with_all_frames_waits_for_a_slow_disk_and_films_as_the_file_runs(
+    film: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    av = pytest.importorskip("av", reason="PyAV is an extra")
+    small = partial(RecordOptions, queue_frames=1)
+    monkeypatch.setattr("napari_deeppixel.cli.live.RecordOptions", small)
+    write = Recording.write
+
+    def write_slowly(recording: Recording, item: Any) -> None:
+        # as if the disk took a tenth of a second
+        threading.Event().wait(0.1)
+        write(recording, item)
+
+    monkeypatch.setattr(Recording, "write", write_slowly)
+    arguments = ["live", film, "--all-frames", "--fps", "1000", "--json", "--record", "out"]
+    assert main(arguments) == 0
+    recording = json.loads(capsys.readouterr().out)["recording"]
+    assert (recording["film_frames"], recording["dropped"]) == (12, 0)
+    durations = []
+    for path in (film, "out/video.mp4"):
+        with av.open(path) as container:
+            durations.append(container.duration / 1e6)
+    assert durations[1] == pytest.approx(durations[0], abs=0.05)
+
+
+@pytest.mark.usefixtures("fake_model")
 def test_live_records_every_frame_of_a_camera_where_a_raw_film_is_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = "live demo --size 64x48 --fps 40 --seconds 0.5 --record out --video raw --json"
     assert main(arguments.split()) == 0
     result = json.loads(capsys.readouterr().out)
-    written = result["recording"]["written"]
-    assert written == result["num_frames"] + result["num_results"]
+    assert result["recording"]["film_frames"] == result["num_frames"]
+    assert result["recording"]["results"] == result["num_results"]
     about = json.loads(Path("out/recording.json").read_text())
     assert (about["source"], about["is_complete"]) == ("synthetic:discs", True)
 
@@ -698,13 +726,19 @@ def test_a_wrong_source_is_one_line_and_waits_for_no_model(
 
 
 @pytest.mark.usefixtures("fake_model")
-def test_live_on_a_file_that_is_no_video_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("is_json", [True, False])
+def test_live_on_a_file_that_is_no_video_is_one_line(
+    capsys: pytest.CaptureFixture[str], is_json: bool
+) -> None:
     Path("text.mp4").write_text("hello")
-    assert main(["live", "text.mp4", "--json"]) == 2
+    assert main(["live", "text.mp4", *(["--json"] if is_json else [])]) == 2
     output = capsys.readouterr()
     assert output.err.startswith("napari-deeppixel: text.mp4 gives nothing that can be shown")
     assert output.err.count("\n") == 1
-    assert json.loads(output.out)["state"] == "failed"
+    if is_json:
+        assert json.loads(output.out)["state"] == "failed"
+    else:
+        assert output.out == ""
 
 
 def test_the_choices_of_a_recording_are_those_of_the_recorder() -> None:

@@ -150,6 +150,23 @@ class MjpegServer(Server):
                 return
 
 
+class NonsenseServer(Server):
+    """Answers 200 with something, and ends the line or leaves it open."""
+
+    scheme, path = "http", "video"
+
+    def __init__(self, body: bytes, *, content_type: str, stays_open: bool = False) -> None:
+        super().__init__()
+        self._body, self._content_type, self._stays_open = body, content_type, stays_open
+
+    def serve(self, connection: socket.socket) -> None:
+        connection.recv(65536)
+        head = f"HTTP/1.0 200 OK\r\nContent-Type: {self._content_type}\r\n\r\n"
+        connection.sendall(head.encode() + self._body)
+        if self._stays_open:
+            self._killed.wait()
+
+
 class RtspServer(Server):
     """A camera of H.264 over RTSP, interleaved in its TCP line."""
 

@@ -17,6 +17,7 @@ av = pytest.importorskip("av", reason="the extra `live` is not installed")
 
 from tests.live.servers import (  # noqa: E402
     MjpegServer,
+    NonsenseServer,
     RtspServer,
     Server,
     SilentHttpServer,
@@ -399,12 +400,64 @@ def test_a_wrong_password_is_denied_and_not_shown() -> None:
             take(frames, 2)
 
 
-def test_a_page_in_place_of_pictures_is_of_the_wrong_format() -> None:
-    with MjpegServer(lambda _: b"<html>" * 99, content_type="text/html") as server:
-        assert fault_of(create_source(server.url, SHORT)) in (
-            SourceFault.FORMAT,
-            SourceFault.TIMEOUT,
-        )
+def message_of(source: FrameSource) -> tuple[SourceFault, str]:
+    with pytest.raises(SourceError) as caught, opened(source) as frames:
+        take(frames, 1)
+    return caught.value.fault, str(caught.value)
+
+
+@pytest.mark.parametrize("stays_open", [True, False])
+@pytest.mark.parametrize(
+    ("content_type", "body", "cause"),
+    [
+        ("text/html; charset=utf-8", b"<html>" * 99, "(it answers with text/html)"),
+        (
+            "multipart/x-mixed-replace; boundary=frame",
+            b"nonsense" * 999,
+            "(what it sends holds no picture)",
+        ),
+    ],
+)
+def test_an_answer_that_is_no_video_is_told(
+    content_type: str, body: bytes, cause: str, stays_open: bool
+) -> None:
+    with NonsenseServer(body, content_type=content_type, stays_open=stays_open) as server:
+        fault, message = message_of(create_source(server.url, SHORT))
+    assert fault is SourceFault.FORMAT
+    assert f"gives nothing that can be shown {cause}: check that the address is" in message
+
+
+def test_bytes_that_end_and_are_no_video_are_told() -> None:
+    body = np.random.default_rng(0).bytes(9999)
+    with NonsenseServer(body, content_type="application/octet-stream") as server:
+        fault, message = message_of(create_source(server.url, SHORT))
+    assert fault is SourceFault.FORMAT
+    assert "(it answers with application/octet-stream)" in message
+
+
+def test_a_video_that_may_still_come_has_sent_no_picture_in_time() -> None:
+    with NonsenseServer(b"", content_type="video/mp4", stays_open=True) as server:
+        fault, message = message_of(create_source(server.url, SHORT))
+    assert fault is SourceFault.TIMEOUT
+    assert "sent no picture in time (no whole frame in " in message
+
+
+def test_pictures_that_are_none_are_told_as_such() -> None:
+    with MjpegServer(lambda _: b"\xff\xd8" + b"nonsense" * 20) as server:
+        source = create_source(server.url, SHORT)
+        fault, message = message_of(source)
+    assert fault is SourceFault.TIMEOUT
+    assert "sent no picture in time (nothing in " in message
+    assert "that is a picture)" in message
+
+
+@pytest.mark.parametrize("user", ["", "me:secret@"])
+def test_who_is_refused_is_told_how_an_address_with_a_password_looks(user: str) -> None:
+    with MjpegServer(status="401 Unauthorized") as server:
+        _, message = message_of(create_source(server.url.replace("//", f"//{user}"), LONG))
+    advice = "put name and password into the address: http://name:password@host/path"
+    assert ("check name and password in the address" if user else advice) in message
+    assert "secret" not in message
 
 
 def test_nobody_at_an_address_is_missing() -> None:

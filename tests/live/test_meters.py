@@ -17,7 +17,18 @@ def ticked(*times_s: float) -> RateMeter:
 @pytest.mark.parametrize("times_s", [(), (1.0,)])
 def test_fewer_than_two_events_have_no_rate(times_s: tuple[float, ...]) -> None:
     meter = ticked(*times_s)
-    assert (meter.rate(1.0), meter.count) == (0.0, len(times_s))
+    assert math.isnan(meter.rate(1.0))
+    assert meter.count == len(times_s)
+
+
+def test_a_meter_that_forgets_counts_on() -> None:
+    meter = ticked(0.0, 0.1)
+    meter.forget()
+    assert math.isnan(meter.rate(0.1))
+    meter.tick(1.0)
+    meter.tick(1.5)
+    assert meter.rate(1.5) == pytest.approx(2)
+    assert meter.count == 4
 
 
 def test_events_a_tenth_of_a_second_apart_are_ten_a_second() -> None:

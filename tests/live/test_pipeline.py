@@ -1,6 +1,7 @@
 """Camera to instances, with a source and an engine that do what a test tells them."""
 
 import gc
+import math
 import sys
 import threading
 import time
@@ -403,3 +404,42 @@ def test_ages_and_rates_are_those_of_a_clock_that_a_test_moves(
     assert figures.screen_age_95_s == pytest.approx(0.4 + 0.9 * 0.4)
     assert figures.model_load == pytest.approx(2 / 1.2 * 0.1)
     assert (figures.num_frames, figures.num_results, figures.num_draws) == (3, 3, 3)
+
+
+def test_before_the_second_result_there_is_no_rate_and_no_load() -> None:
+    pipeline = LivePipeline(ScriptedSource([]), engine=None)
+    frame = Frame(pixels=image(), number=0)
+    pipeline._on_frame(frame)
+    pipeline._on_result(result_of("m", frame, model_s=0.2))
+    figures = pipeline.figures()
+    assert all(map(math.isnan, (figures.camera_fps, figures.model_fps, figures.model_load)))
+    assert figures.model_s == 0.2
+
+
+def result_of(model: str, frame: Frame, *, model_s: float) -> LiveResult:
+    found = ScriptedEngine().predict([frame.pixels], PredictOptions())[0].candidates
+    return LiveResult(
+        frame=frame,
+        instances=found,
+        model=model,
+        model_s=model_s,
+        finished_s=frame.grabbed_s + model_s,
+    )
+
+
+def test_times_of_the_old_model_do_not_count_after_a_swap() -> None:
+    pipeline = LivePipeline(ScriptedSource([]), engine=None)
+    for number in range(3):
+        frame = Frame(pixels=image(), number=number, grabbed_s=float(number))
+        pipeline._on_result(result_of("old", frame, model_s=0.8))
+    assert pipeline.figures().model_s == 0.8
+    pipeline.set_engine(ScriptedEngine(name="new"))
+    assert math.isnan(pipeline.figures().model_s)
+    assert math.isnan(pipeline.figures().result_age_s)
+    # what was in work when it was replaced
+    pipeline._on_result(result_of("old", Frame(pixels=image(), number=3), model_s=0.8))
+    pipeline._on_result(result_of("new", Frame(pixels=image(), number=4), model_s=0.1))
+    figures = pipeline.figures()
+    assert (figures.model_s, figures.num_results) == (0.1, 5)
+    assert figures.result_age_s == pytest.approx(0.1)
+    assert math.isnan(figures.model_fps)

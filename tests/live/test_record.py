@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import psutil
 import pytest
 import tifffile
 from tests.live.made_results import made_frame, made_result
+from tests.live.scripted import wait_for
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.dataset.formats.coco import read_coco
@@ -33,12 +34,24 @@ ALL = RecordOptions(min_free_bytes=0, queue_frames=10_000)
 
 
 def _record(folder: Path, items: list[Any], options: RecordOptions = ALL, **about: Any) -> Recorder:
-    recorder = Recorder(folder, options, **about)
+    times = [getattr(item, "frame", item).grabbed_s for item in items]
+    recorder = Recorder(folder, options, now_s=clock(*times[:1], *times[-1:]), **about)
     recorder.start()
     for item in items:
         recorder.put(item)
     assert recorder.stop(timeout_s=30)
     return recorder
+
+
+def made_recorder(folder: Path, options: RecordOptions) -> Recorder:
+    """Return a recorder whose clock stands still, as that of made results does."""
+    return Recorder(folder, options, now_s=lambda: 1000.0)
+
+
+def clock(*times_s: float) -> Callable[[], float]:
+    """Return a clock that tells each of some times once, the last one for ever."""
+    left = list(times_s or (0.0,))
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
 
 
 def _film(path: Path) -> list[tuple[float, int, int]]:
@@ -71,7 +84,7 @@ def test_a_film_has_every_result_with_its_stamp(tmp_path: Path) -> None:
 
     film = _film(recorder.folder / "video.mp4")
     assert film == [(0.0, 48, 64), (0.1, 48, 64), (0.35, 48, 64), (2.0, 48, 64)]
-    assert recorder.stats.written == 4
+    assert recorder.stats.results == 4
     assert recorder.stats.dropped == 0
     assert recorder.fault is None
     assert sorted(path.name for path in recorder.folder.iterdir()) == [
@@ -87,6 +100,71 @@ def test_a_film_has_every_result_with_its_stamp(tmp_path: Path) -> None:
     assert (about["results"], about["instances"], about["dropped"]) == (4, 8, 0)
     assert about["ended"] == "stopped"
     assert about["versions"]["av"] == av.__version__
+
+
+def test_a_film_takes_as_long_as_its_recording_however_slow_the_model_is(tmp_path: Path) -> None:
+    # a result every five seconds, of a frame of up to five seconds before: recorded from 1000 to
+    # 1012 s, the first frame came before that
+    results = [made_result(n, grabbed_s=t) for n, t in enumerate((998.0, 1003.0, 1008.0))]
+    recorder = Recorder(tmp_path / "a", ALL, now_s=clock(1000.0, 1012.0))
+    recorder.start()
+    for result in results:
+        recorder.put(result)
+    assert recorder.stop(timeout_s=30)
+
+    with av.open(str(recorder.folder / "video.mp4")) as container:
+        assert container.duration / 1e6 == pytest.approx(12, abs=0.001)
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        shown = [(float(p.pts * p.time_base), float(p.duration * p.time_base)) for p in packets]
+    # the last picture once more, at the end
+    assert shown == [
+        (pytest.approx(begin), pytest.approx(span))
+        for begin, span in ((0, 3), (3, 5), (8, 3.98), (11.98, 0.02))
+    ]
+    assert (recorder.stats.film_frames, recorder.stats.results) == (3, 3)
+    assert recorder.stats.seconds == _about(recorder.folder)["seconds"] == 12
+    assert [row["seconds"] for row in _rows(recorder.folder)[::2]] == ["0.0", "3.0", "8.0"]
+
+
+def test_a_film_that_ends_by_its_limit_ends_there(tmp_path: Path) -> None:
+    options = RecordOptions(max_s=3, min_free_bytes=0)
+    times = (1000.0, 1002.0, 1004.0, 1010.0)
+    results = [made_result(n, grabbed_s=t) for n, t in enumerate(times)]
+    recorder = _record(tmp_path / "a", results, options)
+    assert [stamp for stamp, _, _ in _film(recorder.folder / "video.mp4")] == [0, 2, 3.98]
+
+
+def test_the_part_before_a_new_size_is_shown_until_that_comes(tmp_path: Path) -> None:
+    results = [
+        made_result(0, grabbed_s=1000.0),
+        made_result(1, grabbed_s=1004.0, image_hw=(50, 60)),
+        made_result(2, grabbed_s=1005.0, image_hw=(50, 60)),
+    ]
+    folder = _record(tmp_path / "a", results).folder
+    assert [stamp for stamp, _, _ in _film(folder / "video.mp4")] == [0, 3.98]
+    assert [stamp for stamp, _, _ in _film(folder / "video-2.mp4")] == [0, 1]
+
+
+def test_a_pause_of_a_day_is_filled_with_the_last_picture(tmp_path: Path) -> None:
+    results = [made_result(n, grabbed_s=t) for n, t in enumerate((1000.0, 1000.0 + 86_400))]
+    folder = _record(tmp_path / "a", results).folder
+    with av.open(str(folder / "video.mp4")) as container:
+        assert container.duration / 1e6 == pytest.approx(86_400, abs=0.1)
+    images = json.loads((folder / "instances.json").read_text())["images"]
+    # one each ten minutes in between, 143
+    assert [image["plane"] for image in images] == [[0], [144]]
+
+
+def test_a_film_by_the_sources_clock_runs_as_the_source_does(tmp_path: Path) -> None:
+    # made frames have ten stamps a second; a slow model took them every two seconds
+    results = [made_result(n, grabbed_s=1000.0 + 2 * n) for n in range(5)]
+    options = RecordOptions(clock="source", min_free_bytes=0)
+    folder = _record(tmp_path / "a", results, options).folder
+    stamps = [stamp for stamp, _, _ in _film(folder / "video.mp4")]
+    assert stamps == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.48])
+    with av.open(str(folder / "video.mp4")) as container:
+        assert container.duration / 1e6 == pytest.approx(0.5, abs=0.001)
 
 
 def test_coco_labels_and_table_read_back_equal(tmp_path: Path) -> None:
@@ -193,8 +271,9 @@ def test_a_new_size_begins_new_files(tmp_path: Path) -> None:
 
     folder = recorder.folder
     assert recorder.fault is None
-    assert _film(folder / "video.mp4") == [(0.0, 48, 64), (0.1, 48, 64)]
-    assert _film(folder / "video-2.mp4") == [(0.0, 50, 60)]
+    # the last picture once more, so that it is shown until the new size comes
+    assert _film(folder / "video.mp4") == [(0.0, 48, 64), (0.1, 48, 64), (0.18, 48, 64)]
+    assert _film(folder / "video-2.mp4") == [(0.0, 50, 60), (0.08, 50, 60)]
     assert _film(folder / "video-3.mp4") == [(0.0, 48, 64)]
     shapes = [tifffile.imread(folder / f"labels{n}.tif").shape for n in ("", "-2", "-3")]
     assert shapes == [(2, 48, 64), (50, 60), (48, 64)]
@@ -257,7 +336,7 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[_SlowDisk]:
 def test_a_slow_disk_drops_the_oldest_and_never_blocks(
     tmp_path: Path, slow_disk: _SlowDisk
 ) -> None:
-    recorder = Recorder(tmp_path / "a", RecordOptions(queue_frames=5, min_free_bytes=0))
+    recorder = made_recorder(tmp_path / "a", RecordOptions(queue_frames=5, min_free_bytes=0))
     recorder.start()
     results = [made_result(n) for n in range(40)]
     recorder.put(results[0])
@@ -281,10 +360,51 @@ def test_a_slow_disk_drops_the_oldest_and_never_blocks(
     assert _about(recorder.folder)["dropped"] == 34
 
 
+def test_a_recorder_that_is_waited_for_drops_nothing(tmp_path: Path, slow_disk: _SlowDisk) -> None:
+    options = RecordOptions(queue_frames=5, min_free_bytes=0, waits_for_disk=True)
+    recorder = made_recorder(tmp_path / "a", options)
+    recorder.start()
+    put: list[int] = []
+
+    def work() -> None:
+        for number in range(40):
+            recorder.put(made_result(number))
+            put.append(number)
+
+    model = threading.Thread(target=work, daemon=True)
+    model.start()
+    assert slow_disk.is_stuck.wait(10)
+    # one is being written, five wait, and the model waits with the next one
+    wait_for(lambda: len(put) == 6)
+    model.join(0.1)
+    assert (len(put), model.is_alive()) == (6, True)
+    slow_disk.may_write.set()
+    model.join(20)
+    assert recorder.stop(timeout_s=30)
+    assert (recorder.stats.results, recorder.stats.dropped) == (40, 0)
+
+
+def test_who_waits_for_the_disk_goes_on_when_the_recording_ends(
+    tmp_path: Path, slow_disk: _SlowDisk
+) -> None:
+    options = RecordOptions(queue_frames=1, min_free_bytes=0, waits_for_disk=True)
+    recorder = made_recorder(tmp_path / "a", options)
+    recorder.start()
+    results = [made_result(number) for number in range(4)]
+    model = threading.Thread(target=lambda: [*map(recorder.put, results)], daemon=True)
+    model.start()
+    assert slow_disk.is_stuck.wait(10)
+    recorder.stop(timeout_s=0)
+    model.join(10)
+    assert not model.is_alive()
+    slow_disk.may_write.set()
+    assert recorder.stop(timeout_s=30)
+
+
 def test_what_waits_is_bounded_in_bytes_too(tmp_path: Path, slow_disk: _SlowDisk) -> None:
     # a frame has 48 * 64 * 3 = 9,216 bytes
     options = RecordOptions(queue_bytes=3 * 9_216, min_free_bytes=0)
-    recorder = Recorder(tmp_path / "a", options)
+    recorder = made_recorder(tmp_path / "a", options)
     recorder.start()
     recorder.put(made_result(0))
     assert slow_disk.is_stuck.wait(10)
@@ -294,13 +414,13 @@ def test_what_waits_is_bounded_in_bytes_too(tmp_path: Path, slow_disk: _SlowDisk
     assert recorder.stats.dropped == 5
     slow_disk.may_write.set()
     assert recorder.stop(timeout_s=30)
-    assert recorder.stats.written == 4
+    assert recorder.stats.results == 4
 
 
 def test_stop_comes_back_at_once_and_what_waits_is_still_written(
     tmp_path: Path, slow_disk: _SlowDisk
 ) -> None:
-    recorder = Recorder(tmp_path / "a", ALL)
+    recorder = made_recorder(tmp_path / "a", ALL)
     recorder.start()
     for number in range(5):
         recorder.put(made_result(number))
@@ -313,14 +433,14 @@ def test_stop_comes_back_at_once_and_what_waits_is_still_written(
     assert recorder.is_alive
     slow_disk.may_write.set()
     assert recorder.stop(timeout_s=30)
-    assert recorder.stats.written == 5
+    assert recorder.stats.results == 5
 
 
 def test_after_some_seconds_a_stopped_recording_drops_what_still_waits(
     tmp_path: Path, slow_disk: _SlowDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_deeppixel.live.record._DRAIN_S", 0.0)
-    recorder = Recorder(tmp_path / "a", ALL)
+    recorder = made_recorder(tmp_path / "a", ALL)
     recorder.start()
     for number in range(5):
         recorder.put(made_result(number))
@@ -329,7 +449,7 @@ def test_after_some_seconds_a_stopped_recording_drops_what_still_waits(
     assert not recorder.stop(timeout_s=0.01)
     slow_disk.may_write.set()
     assert recorder.stop(timeout_s=30)
-    assert (recorder.stats.written, recorder.stats.dropped) == (1, 4)
+    assert (recorder.stats.results, recorder.stats.dropped) == (1, 4)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +462,7 @@ def test_after_some_seconds_a_stopped_recording_drops_what_still_waits(
 def test_a_limit_ends_the_recording(
     tmp_path: Path, limit: dict[str, Any], expected: int, reason: str
 ) -> None:
-    recorder = Recorder(tmp_path / "a", RecordOptions(min_free_bytes=0, **limit))
+    recorder = made_recorder(tmp_path / "a", RecordOptions(min_free_bytes=0, **limit))
     recorder.start()
     for number in range(20):
         recorder.put(made_result(number))
@@ -401,7 +521,7 @@ def test_a_write_error_ends_the_recording_and_keeps_what_was_written(
     assert len(read_coco(recorder.folder / "instances.json")) == 3
     assert _about(recorder.folder)["ended"] == recorder.fault
     recorder.put(made_result(11))
-    assert recorder.stats.written == 3
+    assert recorder.stats.results == 3
 
 
 def test_a_nearly_full_disk_ends_the_recording_while_there_is_room(tmp_path: Path) -> None:
@@ -439,7 +559,7 @@ def test_a_full_disk_ends_the_recording_and_it_can_be_finished_elsewhere(
     saved.mkdir()
     for path in recorder.folder.iterdir():
         (saved / path.name).write_bytes(path.read_bytes())
-    written = recorder.stats.written
+    written = recorder.stats.results
     assert 10 < written < 60
     images = read_coco(finish_recording(saved))
     assert len(images) in (written, written + 1)
@@ -453,11 +573,11 @@ def test_a_folder_that_is_gone_ends_the_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_deeppixel.live.record._CHECK_S", 0.0)
-    recorder = Recorder(tmp_path / "a", ALL)
+    recorder = made_recorder(tmp_path / "a", ALL)
     recorder.start()
     recorder.put(made_result(0))
     deadline = time.monotonic() + 10
-    while recorder.stats.written < 1 and time.monotonic() < deadline:
+    while recorder.stats.results < 1 and time.monotonic() < deadline:
         threading.Event().wait(0.005)
     recorder.folder.rename(tmp_path / "b")
     recorder.put(made_result(1))
@@ -497,12 +617,13 @@ from pathlib import Path
 from napari_deeppixel.live.record import Recorder, RecordOptions
 from tests.live.made_results import made_result
 
-recorder = Recorder(Path(sys.argv[1]), RecordOptions(labels=sys.argv[2], min_free_bytes=0))
+options = RecordOptions(labels=sys.argv[2], min_free_bytes=0)
+recorder = Recorder(Path(sys.argv[1]), options, now_s=lambda: 1000.0)
 recorder.start()
 number = 0
 while True:
     recorder.put(made_result(number, grabbed_s=1000 + number / 30))
-    while recorder.stats.written <= number:
+    while recorder.stats.results <= number:
         time.sleep(0.001)
     number += 1
     print(number, flush=True)

@@ -19,6 +19,7 @@ from napari_deeppixel.live.av_devices import (  # noqa: E402
 from napari_deeppixel.live.av_source import AvSource  # noqa: E402
 from napari_deeppixel.live.registry import (  # noqa: E402
     CameraProvider,
+    StreamProvider,
     create_source,
     list_sources,
     providers,
@@ -190,6 +191,14 @@ def test_a_file_that_is_not_there_is_missing(address: str) -> None:
     with pytest.raises(SourceError, match="check the path") as caught:
         create_source(address)
     assert caught.value.fault is SourceFault.MISSING
+
+
+def test_an_address_that_nobody_takes_is_told_without_its_password() -> None:
+    with pytest.raises(SourceError, match="no source has the address 'gopher://host/x'"):
+        create_source("gopher://me:secret@host/x", among=(StreamProvider(),))
+    # what looks like a path, too
+    with pytest.raises(SourceError, match=r"no source has the address 'gopher://host/x\.mp4'"):
+        create_source("gopher://me:secret@host/x.mp4")
 
 
 def test_an_address_that_nobody_takes_is_missing() -> None:

@@ -103,7 +103,7 @@ def test_an_image_whose_instances_could_not_be_written_is_not_taken_for_saved(
 def test_a_half_written_file_never_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coco.json, "dumps", lambda _: 1 / 0)
+    monkeypatch.setattr(coco.json, "dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_frame(made_result(0), tmp_path, source="a")
     monkeypatch.undo()

@@ -1,7 +1,10 @@
 """The Live tab on a viewer, with sources that a test feeds."""
 
 import itertools
+import json
+import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from napari_deeppixel.live.registry import CameraProvider
 from napari_deeppixel.live.source import SourceError, SourceFault, SourceInfo
 from napari_deeppixel.live.status import LiveState
 from napari_deeppixel.viewer.live_layers import MATCHED_COLOR, OLDER_COLOR
+from napari_deeppixel.widgets.controls import RED
 from napari_deeppixel.widgets.dock import DeepPixelWidget
 from napari_deeppixel.widgets.live_run import Shown
 
@@ -260,7 +264,7 @@ def test_a_recording_begins_and_ends_with_its_button(window: LiveWindow, tmp_pat
     button.click()
     assert button.text() == "Stop recording"
     recorder = window.live.keep._recorder
-    window.wait(lambda: recorder.stats.written > 3)
+    window.wait(lambda: recorder.stats.results > 3)
     button.click()
     window.wait(lambda: not recorder.is_alive)
     assert (recorder.folder / "instances.json").exists()
@@ -450,3 +454,235 @@ def test_why_a_start_failed_stays_to_be_read(window: LiveWindow) -> None:
     window.find("live.start").click()
     window.live._look()
     assert "/nonexistent/video.mp4" in window.status
+
+
+def test_a_frame_that_was_not_saved_is_told_until_one_is_or_the_next_start(
+    window: LiveWindow, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    window.live.keep.set_folder(tmp_path / "file")
+    window.play(endless(squares("a")))
+    window.wait(lambda: window.run.last is not None)
+    note = window.find("live.keep_note")
+
+    def save() -> None:
+        window.find("live.save").click()
+
+    save()
+    window.wait(lambda: note.text().startswith("not saved: "))
+    assert RED in note.styleSheet()
+    window.live.keep.set_folder(tmp_path)
+    save()
+    window.wait(lambda: note.text().startswith("1 saved"))
+    assert note.styleSheet() == ""
+    window.live.keep.set_folder(tmp_path / "file")
+    save()
+    window.wait(lambda: note.text().startswith("not saved: "))
+    window.stop()
+    window.play(endless(squares("a")))
+    assert (note.text(), note.styleSheet()) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("video", "counted"),
+    [("raw", r"recorded [\d,]+ film frames in "), ("none", r"recorded [\d,]+ results in ")],
+)
+def test_a_recording_says_what_it_counts(
+    window: LiveWindow, tmp_path: Path, video: str, counted: str
+) -> None:
+    window.live.keep.set_folder(tmp_path)
+    videos = window.find("live.video")
+    videos.setCurrentIndex(videos.findData(video))
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    window.find("live.record").click()
+    recorder = window.live.keep._recorder
+    window.wait(lambda: recorder.stats.results > 3)
+    window.find("live.record").click()
+    note = window.find("live.record_note")
+    window.wait(lambda: note.text().startswith("recorded "))
+    assert re.match(counted, note.text())
+    (number,) = re.findall(r"recorded ([\d,]+)", note.text())
+    stats = recorder.stats
+    assert int(number) == (stats.film_frames if video == "raw" else stats.results)
+    about = json.loads((recorder.folder / "recording.json").read_text())
+    assert about["results"] == stats.results
+
+
+# the score ---------------------------------------------------------------------------------------
+
+
+def held(window: LiveWindow, engine: ThresholdEngine) -> threading.Event:
+    """Wait for a result with one instance of two, then let the model hang; return what ends that.
+
+    The other one is a candidate, its score 0.39.
+    """
+    window.find("live.score").setValue(0.6)
+    window.play(itertools.repeat(squares("a", "hidden")))
+    window.wait(lambda: window.run.last is not None)
+    hold = threading.Event()
+    engine._hold = hold
+    window.wait(engine.is_inside.is_set)
+    # the results of before are on the screen
+    window.wait(lambda: window.run.pipeline.results.num_put > 0)
+    window.wait(lambda: window.run.pipeline.results.wait_until_empty(0))
+    return hold
+
+
+def shown_numbers(window: LiveWindow) -> list[int]:
+    return [n for n in np.unique(window.layer(Labels).data).tolist() if n]
+
+
+def test_the_score_filters_what_is_shown_at_once_however_slow_the_model_is(
+    window: LiveWindow, engine: ThresholdEngine
+) -> None:
+    hold = held(window, engine)
+    (tracked,) = shown_numbers(window)
+    num_calls = len(engine.calls)
+    window.find("live.score").setValue(0.3)
+    both = shown_numbers(window)
+    assert len(both) == 2
+    assert tracked in both
+    assert len(window.layer(Vectors).data) == 8
+    window.find("live.score").setValue(0.99)
+    assert shown_numbers(window) == []
+    window.find("live.score").setValue(0.3)
+    assert shown_numbers(window) == both
+    assert len(engine.calls) == num_calls
+    # the next results give them the same numbers
+    results = window.run.pipeline.figures().num_results
+    hold.set()
+    window.wait(lambda: window.run.pipeline.figures().num_results > results + 3)
+    window.wait(lambda: len(window.run.last.instances) == 2)
+    assert sorted(window.run.last.instances.handles.tolist()) == both
+
+
+def test_the_score_filters_what_is_shown_after_a_stop(window: LiveWindow) -> None:
+    window.find("live.score").setValue(0.6)
+    window.play(endless(squares("a", "hidden")))
+    window.wait(lambda: window.run.last is not None)
+    window.stop()
+    (tracked,) = shown_numbers(window)
+    window.find("live.score").setValue(0.3)
+    assert len(shown_numbers(window)) == 2
+    assert tracked in shown_numbers(window)
+    window.find("live.score").setValue(0.6)
+    assert shown_numbers(window) == [tracked]
+
+
+def test_a_result_that_was_in_work_when_the_score_changed_comes_with_the_new_one(
+    window: LiveWindow, engine: ThresholdEngine
+) -> None:
+    hold = held(window, engine)
+    # the model's thread has read its options
+    window.run.pipeline.set_options = lambda _: None
+    window.find("live.score").setValue(0.3)
+    before = window.run.last
+    hold.set()
+    window.wait(lambda: window.run.last.frame is not before.frame)
+    assert len(window.run.last.instances) == 2
+
+
+# freezing ----------------------------------------------------------------------------------------
+
+
+def test_a_frozen_frame_keeps_numbers_and_colours(window: LiveWindow) -> None:
+    window.find("live.score").setValue(0.6)
+    gate = threading.Event()
+    window.play([squares("c"), gate, squares("a", "b", "c", "hidden"), threading.Event()])
+    window.wait(lambda: window.run.last is not None)
+    gate.set()
+    window.wait(lambda: len(window.run.last.instances) == 3)
+    live = window.layer(Labels)
+    before = {int(live.data[y, x]) for y, x in ((15, 15), (15, 45), (45, 15))}
+    colors = {n: live.get_color(n).tolist() for n in before}
+    numbers = [int(live.data[y, x]) for y, x in ((15, 15), (15, 45), (45, 15))]
+    window.find("live.freeze").click()
+    window.wait(lambda: not window.dock.detect.run.steps.is_running)
+    view = window.dock.review.view
+    (frozen,) = view.labels_layers
+    assert [int(frozen.data[y, x]) for y, x in ((15, 15), (15, 45), (45, 15))] == numbers
+    assert {n: frozen.get_color(n).tolist() for n in before} == colors
+    # by score, the order of a run of its own would be a, b, c
+    assert numbers[2] == 1
+    # the hidden candidate is there, too, and gets a number that nothing has
+    view.session.set_visibility(score=0.3, min_area=1)
+    assert int(frozen.data[45, 45]) == max(before) + 1
+
+
+def test_one_frame_frozen_twice_gives_instances_of_their_own(window: LiveWindow) -> None:
+    window.play(endless(squares("a")))
+    window.wait(lambda: window.run.last is not None)
+    uuids = set()
+    for _ in range(2):
+        window.find("live.freeze").click()
+        window.wait(lambda: not window.dock.detect.run.steps.is_running)
+        uuids.update(window.dock.review.view.session.plane(()).uuids)
+        window.dock.tabs.setCurrentWidget(window.live)
+        window.find("live.freeze").click()
+    assert len(uuids) == 2
+
+
+def test_the_freeze_button_follows_the_eyes_of_the_layers(window: LiveWindow) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    button = window.find("live.freeze")
+    button.click()
+    window.wait(lambda: not window.dock.detect.run.steps.is_running)
+    assert button.text() == "Back to live"
+    window.viewer.layers["test camera"].visible = True
+    assert button.text() == "Freeze and correct"
+    for name in ("test camera", "test camera live instances", "test camera live boxes"):
+        window.viewer.layers[name].visible = False
+    assert button.text() == "Back to live"
+    window.stop()
+    window.viewer.layers["test camera"].visible = True
+    assert button.text() == "Freeze and correct"
+
+
+# what is old -------------------------------------------------------------------------------------
+
+
+def test_old_instances_are_faint_and_told_in_auto(
+    window: LiveWindow, engine: ThresholdEngine
+) -> None:
+    window.play(moving())
+    window.wait(lambda: window.run.last is not None)
+    hold = threading.Event()
+    engine._hold = hold
+    window.wait(lambda: window.run.lag_s > 1.6)
+    window.wait(lambda: window.layer(Labels).opacity < 0.2)
+    window.live._look()
+    status = window.status
+    hold.set()
+    assert status.startswith("live · instances (amber, fading) are ")
+    window.wait(lambda: window.layer(Labels).opacity == 0.5)
+
+
+def test_instances_on_a_layer_that_went_on_are_amber(
+    window: LiveWindow, engine: ThresholdEngine
+) -> None:
+    theirs = window.viewer.add_image(squares("a"), name="preview")
+    box = window.find("live.source")
+    box.setCurrentIndex(box.findText("layer: preview"))
+    window.find("live.start").click()
+    window.wait(lambda: window.run.last is not None)
+    hold = threading.Event()
+    engine._hold = hold
+    # what is less than 0.3 s older is not called old
+    window.wait(lambda: time.monotonic() - window.run.last.frame.grabbed_s > 0.4)
+    theirs.data = squares("b")
+    window.wait(lambda: color_of_boxes(window) == pytest.approx(rgb(OLDER_COLOR)))
+    hold.set()
+    window.wait(lambda: color_of_boxes(window) == pytest.approx(rgb(MATCHED_COLOR)))
+
+
+def color_of_boxes(window: LiveWindow) -> list[float]:
+    color: list[float] = window.layer(Vectors).edge_color[0].tolist()[:3]
+    return color
+
+
+def test_instances_of_a_camera_that_stands_still_are_drawn(window: LiveWindow) -> None:
+    window.play(endless(squares("a")))
+    window.wait(lambda: window.run.last is not None)
+    window.wait(lambda: np.count_nonzero(window.layer(Labels).data) == 100)

@@ -80,6 +80,30 @@ def test_nuclei_of_the_sample_video_get_masks_and_boxes_where_they_are(
     assert len(instances) <= 1.3 * len(truth)
 
 
+def test_boxes_are_drawn_in_3d_as_well(
+    window: tuple[Any, DeepPixelWidget], qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_engine(monkeypatch)
+    viewer, dock = window
+    start(dock, "demo")
+    run = dock.live.run
+    qtbot.waitUntil(
+        lambda: run.last is not None and len(run.last.instances) > 0, timeout=TIMEOUT_MS
+    )
+    run.stop()
+    boxes = next(layer for layer in viewer.layers if isinstance(layer, Vectors))
+    boxes.edge_color, boxes.opacity = "#ff00ff", 1.0
+    shares = []
+    for ndisplay in (2, 3):
+        viewer.dims.ndisplay = ndisplay
+        viewer.reset_view()
+        picture = viewer.screenshot(canvas_only=True, flash=False)[..., :3].astype(int)
+        shares.append(np.count_nonzero(abs(picture - [255, 0, 255]).sum(axis=2) < 60))
+    viewer.dims.ndisplay = 2
+    assert shares[0] > 50
+    assert shares[1] > shares[0] / 2
+
+
 def test_a_viewer_that_is_closed_while_live_leaves_no_thread(
     window: tuple[Any, DeepPixelWidget], qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

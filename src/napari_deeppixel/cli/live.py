@@ -239,8 +239,10 @@ class Outcome:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield a summary for people."""
+        """Yield a summary for people; nothing of a source that could not be opened."""
         figures, counts = self.figures, self.counts
+        if self.status.state is LiveState.FAILED and not figures.num_frames:
+            return
         yield (
             f"{figures.num_frames:,} frames, {number(counts.camera_fps, 1)} a second; "
             f"{figures.num_results:,} results, {number(counts.model_fps, 1)} a second; "
@@ -258,8 +260,8 @@ class Outcome:
         if self.recorder is not None:
             stats = self.recorder.stats
             yield (
-                f"recorded in {self.recorder.folder}: {stats.written:,} written, "
-                f"{stats.dropped:,} dropped"
+                f"recorded in {self.recorder.folder}: {stats.film_frames:,} film frames, "
+                f"{stats.results:,} results, {stats.dropped:,} dropped"
             )
 
 
@@ -292,6 +294,9 @@ def watch(
             time.sleep(_LOOK_S)
     before, status = pipeline.figures(), pipeline.status
     problems = []
+    if recorder is not None and recorder.options.waits_for_disk:
+        # a model that waits for it could not end
+        recorder.stop(0)
     if not pipeline.stop():
         problems.append(f"source or model did not end within {STOP_S:g} s")
     if recorder is not None:
@@ -334,7 +339,13 @@ def _is_over(pipeline: LivePipeline, counts: RunCounts, seconds: float | None) -
 def _begin_recording(pipeline: LivePipeline, arguments: argparse.Namespace) -> Recorder | None:
     if arguments.record is None:
         return None
-    options = RecordOptions(video=arguments.video, labels=arguments.labels)
+    options = RecordOptions(
+        video=arguments.video,
+        labels=arguments.labels,
+        # nobody looks on, and a file is patient; its film runs as the file does
+        waits_for_disk=arguments.all_frames,
+        clock="source" if arguments.all_frames else "arrival",
+    )
     recorder = Recorder(
         Path(arguments.record), options, source=_shown_address(pipeline.source.info)
     )
@@ -376,7 +387,8 @@ class Teller:
 def progress_text(status: LiveStatus, figures: LiveFigures) -> str:
     """Return one line about a pipeline that runs."""
     return (
-        f"{status.state.value}  camera {figures.camera_fps:.1f}/s  model {figures.model_fps:.1f}/s"
+        f"{status.state.value}  camera {number(figures.camera_fps, 1)}/s"
+        f"  model {number(figures.model_fps, 1)}/s"
         f"  age {_ms(figures.result_age_s)}, 95 % {_ms(figures.result_age_95_s)}"
         f"  skipped {figures.num_skipped:,}  failed {figures.num_failed:,}"
     )

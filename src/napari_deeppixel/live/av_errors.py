@@ -27,7 +27,7 @@ _WHAT = {
     SourceFault.MISSING: "is not there",
     SourceFault.BUSY: "is in use",
     SourceFault.DENIED: "may not be opened",
-    SourceFault.TIMEOUT: "sent nothing in time",
+    SourceFault.TIMEOUT: "sent no picture in time",
     SourceFault.LOST: "is gone",
     SourceFault.FORMAT: "gives nothing that can be shown",
     SourceFault.OTHER: "cannot be read",
@@ -45,7 +45,7 @@ _ADVICE: dict[SourceFault, dict[str, str]] = {
     },
     SourceFault.DENIED: {
         "camera": "allow it in the settings of the system (on Linux: join the group `video`)",
-        "stream": "put name and password into the address: rtsp://name:password@host/path",
+        "stream": "put name and password into the address: {scheme}://name:password@host/path",
         "file": "check who may read it",
     },
     SourceFault.TIMEOUT: {
@@ -58,6 +58,8 @@ _ADVICE: dict[SourceFault, dict[str, str]] = {
         "file": "check that it is a video",
     },
 }
+
+_CHECK_PASSWORD = "check name and password in the address, and that they may see this camera"
 
 
 def import_av() -> ModuleType:
@@ -106,6 +108,10 @@ def source_error(error: Exception, *, info: SourceInfo, was_live: bool) -> Sourc
 def fault_error(fault: SourceFault, *, info: SourceInfo, cause: str) -> SourceError:
     """Return an error that says what is wrong, why, and what to do."""
     advice = _ADVICE.get(fault, {}).get(info.kind, "")
+    if fault is SourceFault.DENIED and info.kind == "stream":
+        parts = urlsplit(info.address)
+        has_password = "@" in parts.netloc
+        advice = _CHECK_PASSWORD if has_password else advice.format(scheme=parts.scheme or "rtsp")
     message = f"{info.label} {_WHAT[fault]} ({cause})" + (f": {advice}" if advice else "")
     return SourceError(message, fault=fault)
 

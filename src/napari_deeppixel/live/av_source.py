@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deeppixel.live.av_errors import fault_error, import_av, source_error
+from napari_deeppixel.live.http_answer import nonsense_from
 from napari_deeppixel.live.own_sockets import OwnSockets
 from napari_deeppixel.live.pace import Pace
 from napari_deeppixel.live.source import (
@@ -30,6 +31,9 @@ _Image = tuple[NDArray[Any], float | None]
 
 # between two looks at a device that has no frame yet
 _POLL_S = 0.002
+
+# for a look at what a web server sends in place of a video
+_LOOK_S = 1.0
 
 # a file in which a reader meets nothing else is damaged to the end
 _MAX_DAMAGES = 50
@@ -94,7 +98,7 @@ class AvSource:
         self._waits_since_s = 0.0
         self._sockets = OwnSockets(_port(self._input.url))
         self._number = self._num_corrupt = self._num_damages = 0
-        self._num_endless = 0
+        self._num_endless = self._num_corrupt_before = 0
         self._was_live = self._ends_jpegs = False
 
     @property
@@ -176,10 +180,10 @@ class AvSource:
                 )
         # ValueError: this PyAV was built without such a device
         except (av.FFmpegError, ValueError) as error:
-            if time.monotonic() - begin_s > timeout_s:
-                # RTSP calls an answer that does not come invalid
-                raise self._timeout() from error
-            raise source_error(error, info=self._info, was_live=self._was_live) from error
+            # RTSP calls an answer that does not come invalid
+            is_late = time.monotonic() - begin_s > timeout_s
+            told = source_error(error, info=self._info, was_live=self._was_live)
+            raise self._looked_into(self._timeout() if is_late else told) from error
         self._container = container
         self._stream = container.streams.best("video")
         if self._stream is None:
@@ -191,6 +195,19 @@ class AvSource:
         # all streams: a wait for one of them would not end while the others send
         self._packets = container.demux()
         self._reformatter = av.video.reformatter.VideoReformatter()
+
+    def _looked_into(self, error: SourceError) -> SourceError:
+        """Return an error that says what a web server sends, if that is no video."""
+        is_web = urlsplit(self._input.url).scheme.lower() in ("http", "https")
+        may_answer = error.fault in (SourceFault.TIMEOUT, SourceFault.MISSING, SourceFault.FORMAT)
+        if not is_web or not may_answer or self._was_live or self._interrupted.is_set():
+            return error
+        with self._sockets:
+            has_ended = error.fault is not SourceFault.TIMEOUT
+            sent = nonsense_from(self._input.url, has_ended=has_ended, timeout_s=_LOOK_S)
+        if not sent:
+            return error
+        return fault_error(SourceFault.FORMAT, info=self._info, cause=sent)
 
     def _settings(self) -> dict[str, str]:
         settings = dict(self._input.settings)
@@ -298,16 +315,16 @@ class AvSource:
     def _check_time(self, *, has_image: bool) -> None:
         if has_image:
             self._num_damages = 0
+            self._num_corrupt_before = self._num_corrupt
             self._waits_since_s = time.monotonic()
         elif time.monotonic() - self._waits_since_s > self._options.timeout_s:
             raise self._timeout()
 
     def _timeout(self) -> SourceError:
-        return fault_error(
-            SourceFault.TIMEOUT,
-            info=self._info,
-            cause=f"no whole frame in {self._options.timeout_s:g} s",
-        )
+        waited = f"in {self._options.timeout_s:g} s"
+        has_more = self._num_corrupt > self._num_corrupt_before
+        cause = f"nothing {waited} that is a picture" if has_more else f"no whole frame {waited}"
+        return fault_error(SourceFault.TIMEOUT, info=self._info, cause=cause)
 
     def _is_broken(self, packet: "av.Packet[av.VideoStream]") -> bool:
         # a driver's note of a damaged buffer; to a decoder an empty packet is the end

@@ -1,5 +1,6 @@
 """Rates and latencies of a running pipeline."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -29,7 +30,7 @@ class RateMeter:
             self._forget(now_s)
 
     def rate(self, now_s: float | None = None) -> float:
-        """Return events a second, over the last two seconds; 0 if they have ended.
+        """Return events a second, over the last two seconds; 0 if they have ended, NaN before two.
 
         Where fewer than two lie in that time, as with a model that takes three seconds, the last
         two count, until twice the time between them is over.
@@ -38,13 +39,18 @@ class RateMeter:
         with self._lock:
             self._forget(now_s)
             if len(self._times_s) < 2:
-                return 0.0
+                return math.nan
             silent_s = now_s - self._times_s[-1]
             if silent_s > max(self._window_s, 2 * self._mean_gap_s()):
                 return 0.0
             # what came before the pause that lasts until now counts less and less
             span_s = max(self._times_s[-1], now_s - self._mean_gap_s()) - self._times_s[0]
             return (len(self._times_s) - 1) / span_s if span_s > 0 else 0.0
+
+    def forget(self) -> None:
+        """Begin anew; the count goes on."""
+        with self._lock:
+            self._times_s.clear()
 
     def _mean_gap_s(self) -> float:
         return (self._times_s[-1] - self._times_s[0]) / (len(self._times_s) - 1)
@@ -66,6 +72,11 @@ class SpanMeter:
         with self._lock:
             self._spans_s.append(span_s)
 
+    def forget(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self._spans_s.clear()
+
     def quantile(self, share: float) -> float:
         """Return the span in seconds that a share (0 to 1) does not exceed; NaN without any."""
         with self._lock:
@@ -80,7 +91,8 @@ class LiveFigures:
     Attributes
     ----------
     camera_fps, model_fps, screen_fps
-        Frames that came, results that came, pictures that were drawn.
+        Frames that came, results that came, pictures that were drawn; NaN before the second one.
+        Those of the model begin anew with another model.
     model_s
         Median time of the model for a frame.
     result_age_s, result_age_95_s
@@ -94,7 +106,7 @@ class LiveFigures:
     num_failed
         Frames on which the model raised an error.
     model_load
-        Share of the time that the model works, 0 to 1.
+        Share of the time that the model works, 0 to 1; NaN before the second result.
     """
 
     camera_fps: float

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from napari_deeppixel.engine.base import Engine, PredictOptions
 from napari_deeppixel.live.grab import RETRY_PAUSES_S, Grabber
 from napari_deeppixel.live.latest import Latest
@@ -74,6 +76,7 @@ class LivePipeline:
             tracker=tracker,
         )
         self._is_stopping = False
+        self._measured_model = ""
         self._camera, self._model, self._screen = RateMeter(), RateMeter(), RateMeter()
         self._model_s, self._result_age_s, self._screen_age_s = (SpanMeter() for _ in range(3))
 
@@ -137,7 +140,13 @@ class LivePipeline:
 
     def set_engine(self, engine: Engine | None) -> None:
         """Use other weights from the next frame on; the camera does not stop."""
+        self._forget_model_times()
         self._predictor.set_engine(engine)
+
+    def _forget_model_times(self) -> None:
+        self._model.forget()
+        self._model_s.forget()
+        self._result_age_s.forget()
 
     def set_options(self, options: PredictOptions) -> None:
         """Use other options from the next frame on."""
@@ -156,6 +165,10 @@ class LivePipeline:
             listener(frame)
 
     def _on_result(self, result: LiveResult) -> None:
+        if result.model != self._measured_model:
+            # the one before may have given a last result since it was replaced
+            self._measured_model = result.model
+            self._forget_model_times()
         self._model.tick(result.finished_s)
         self._model_s.add(result.model_s)
         self._result_age_s.add(result.finished_s - result.frame.grabbed_s)
@@ -173,7 +186,7 @@ class LivePipeline:
 
     @property
     def model_fps(self) -> float:
-        """Results a second, over the last two seconds."""
+        """Results of this model a second, over the last two seconds; NaN before the second."""
         return self._model.rate()
 
     def figures(self) -> LiveFigures:
@@ -193,5 +206,6 @@ class LivePipeline:
             num_draws=self._screen.count,
             num_skipped=self._to_predict.num_dropped,
             num_failed=self._predictor.num_failed,
-            model_load=min(1.0, model_fps * model_s) if model_fps else 0.0,
+            # no results any more: no time of one either
+            model_load=float(np.minimum(1.0, model_fps * model_s)) if model_fps else 0.0,
         )

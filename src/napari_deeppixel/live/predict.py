@@ -3,16 +3,15 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.errors import DeepPixelError, RunCancelled
-from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken
-from napari_deeppixel.engine.base import Engine, Prediction, PredictOptions
+from napari_deeppixel.engine.base import Engine, PredictOptions
 from napari_deeppixel.live.latest import Latest
 from napari_deeppixel.live.result import LiveResult
 from napari_deeppixel.live.source import Frame
@@ -169,25 +168,19 @@ class Predictor:
         (prediction,) = engine.predict([plane], options, cancel=self._asked_to_stop)
         model_s = time.monotonic() - started_s
         score = engine.spec.score if options.score is None else options.score
+        candidates = prediction.candidates
+        is_large, is_high = candidates.areas >= options.min_area, candidates.scores >= score
+        is_shown = is_high & is_large
+        candidates = self._tracker.update_candidates(
+            candidates, frame.grabbed_s, is_shown=is_shown, is_low=~is_high & is_large
+        )
         return LiveResult(
             frame=frame,
-            instances=self._track(frame, prediction, score=score, min_area=options.min_area),
-            prediction=prediction,
+            instances=candidates.select(is_shown),
+            prediction=replace(prediction, candidates=candidates),
             model=engine.source,
             model_s=model_s,
             finished_s=time.monotonic(),
-        )
-
-    def _track(
-        self, frame: Frame, prediction: Prediction, *, score: float, min_area: int
-    ) -> InstanceSet:
-        candidates = prediction.candidates
-        is_large = candidates.areas >= min_area
-        is_shown = candidates.scores >= score
-        return self._tracker.update(
-            candidates.select(is_shown & is_large),
-            frame.grabbed_s,
-            low=candidates.select(~is_shown & is_large),
         )
 
     def _note(self, error: Exception, engine: Engine) -> None:

@@ -1,6 +1,7 @@
 """One recording as it is written to its folder."""
 
 import contextlib
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -44,7 +45,9 @@ class RecordOptions:
     Attributes
     ----------
     video
-        ``overlay``: the frames of results, with their instances drawn. ``raw``: every frame.
+        ``overlay``: the frames of results, with their instances drawn. ``raw``: every frame. Each
+        is shown until the next one came, the last until the end, so that the film takes as long
+        as what it shows.
     labels
         Label images of the results: a TIFF stack, or OME-Zarr.
     max_s, max_bytes, max_frames
@@ -53,6 +56,11 @@ class RecordOptions:
         The recording ends when the disk has less, while there is still room to finish it.
     queue_frames, queue_bytes
         What may wait for the disk; above it the oldest is dropped.
+    waits_for_disk
+        Nothing is dropped: `Recorder.put` waits instead, and model and source with it.
+    clock
+        ``arrival``: when frames came here. ``source``: their own stamps, as far as they have any,
+        for files that are read slower than they were recorded.
 
     Raises
     ------
@@ -68,12 +76,14 @@ class RecordOptions:
     min_free_bytes: int = 200_000_000
     queue_frames: int = 64
     queue_bytes: int = 256 << 20
+    waits_for_disk: bool = False
+    clock: Literal["arrival", "source"] = "arrival"
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             # no room to keep free is a choice
-            is_number = isinstance(value, (int, float)) and field.name != "min_free_bytes"
+            is_number = type(value) in (int, float) and field.name != "min_free_bytes"
             if is_number and not value > 0:
                 raise ValueError(f"{field.name} must be above 0, got {value}")
 
@@ -89,6 +99,8 @@ class Recording:
         What is recorded.
     source
         Where the frames come from, for ``recording.json``.
+    begin_s
+        `time.monotonic` when it began: what came before is shown from then on.
 
     Raises
     ------
@@ -98,12 +110,21 @@ class Recording:
         If PyAV is missing and a film is asked for.
     """
 
-    def __init__(self, folder: Path, options: RecordOptions, *, source: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: RecordOptions,
+        *,
+        source: str = "",
+        begin_s: float = -math.inf,
+    ) -> None:
         self._folder, self._options = folder, options
+        self._begin_s = begin_s
         if options.video != "none":
             import_av()
         self._lock = locked(folder)
         self._start_s: float | None = None
+        self._start_device_s: float | None = None
         self._seconds = 0.0
         self._contrast = FrameContrast()
         self._categories: CategoryTable | None = None
@@ -134,7 +155,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """From the first frame to the newest."""
+        """From the first frame to the newest; after the end, to the end."""
         return self._seconds
 
     @property
@@ -151,7 +172,11 @@ class Recording:
     def seconds_of(self, item: LiveResult | Frame) -> float:
         """Return when a frame came, in seconds since the first."""
         frame = item.frame if isinstance(item, LiveResult) else item
-        return 0.0 if self._start_s is None else frame.grabbed_s - self._start_s
+        if self._start_s is None:
+            return 0.0
+        if self._start_device_s is not None and frame.device_s is not None:
+            return max(0.0, frame.device_s - self._start_device_s)
+        return max(0.0, frame.grabbed_s - self._start_s)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -165,8 +190,10 @@ class Recording:
         """
         frame = item.frame if isinstance(item, LiveResult) else item
         if self._start_s is None:
-            self._start_s = frame.grabbed_s
-        seconds = frame.grabbed_s - self._start_s
+            self._start_s = max(self._begin_s, frame.grabbed_s)
+            if self._options.clock == "source":
+                self._start_device_s = frame.device_s
+        seconds = self.seconds_of(item)
         self._seconds = max(self._seconds, seconds)
         self._film(item, frame, seconds)
         if isinstance(item, LiveResult):
@@ -194,11 +221,15 @@ class Recording:
     def _video_for(self, image_hw: tuple[int, int], seconds: float) -> VideoFile:
         if self._video is None or self._video.image_hw != image_hw:
             if self._video is not None:
-                self._video.close()
+                self._close_video(seconds)
                 self._closed_bytes += self._video.num_bytes
             name = self._next_part("videos", "video", ".mp4", start_s=round(seconds, 6))
             self._video = VideoFile(self._folder / name, image_hw)
         return self._video
+
+    def _close_video(self, until_s: float) -> None:
+        if self._video is not None:
+            self._video.close(until_s - self._about["videos"][-1]["start_s"])
 
     def _next_part(self, kind: str, stem: str, suffix: str, **about: Any) -> str:
         number = len(self._about[kind]) + 1
@@ -257,14 +288,24 @@ class Recording:
         finally:
             unlock(self._folder, self._lock)
 
-    def finish(self, *, ended: str, num_dropped: int) -> None:
+    def finish(self, *, ended: str, num_dropped: int, ended_s: float | None = None) -> None:
         """Close all files, and write COCO and the last of ``recording.json``.
+
+        Parameters
+        ----------
+        ended
+            Why it is over.
+        num_dropped
+            What the disk was too slow for.
+        ended_s
+            `time.monotonic` when it ended: the last picture is shown until then.
 
         Raises
         ------
         OSError
             If a file cannot be written; `finish_recording` does it later.
         """
+        self._seconds = max(self._seconds, self._end_of_film(ended_s))
         self._about |= {"ended": ended, "dropped": num_dropped, "seconds": round(self._seconds, 6)}
         try:
             self._close_files()
@@ -272,12 +313,22 @@ class Recording:
         finally:
             unlock(self._folder, self._lock)
 
+    def _end_of_film(self, ended_s: float | None) -> float:
+        """Return how long the film goes, in seconds since the first frame."""
+        if self._start_device_s is not None:
+            # a source's clock does not tell when a person stopped: one more usual step
+            return self._seconds * (1 + 1 / max(1, self.num_video_frames - 1))
+        if ended_s is None or self._start_s is None:
+            return 0.0
+        return ended_s - self._start_s
+
     def _close_files(self) -> None:
         with contextlib.ExitStack() as stack:
             # each of them, whatever the others raise
-            for file in (self._table_file, self._lines, self._labels, self._video):
+            for file in (self._table_file, self._lines, self._labels):
                 if file is not None:
                     stack.callback(file.close)
+            stack.callback(self._close_video, self._seconds)
 
     def _save_about(self) -> None:
         write_about(self._folder, self._about)

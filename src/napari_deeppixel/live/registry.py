@@ -148,6 +148,8 @@ class FileProvider:
 
     def opens(self, address: str) -> bool:
         """Whether it is a file that is there, or looks like one: it has a folder or an ending."""
+        if "://" in address and not address.startswith("file://"):
+            return False
         path = _path(address)
         return path.is_file() or len(path.parts) > 1 or bool(path.suffix)
 
@@ -319,8 +321,8 @@ def create_source(
         if provider.opens(address):
             return provider.create(address, options or SourceOptions())
     raise SourceError(
-        f"no source has the address {address!r}; give 0 for the first camera, camera:NAME, "
-        f"a URL (rtsp://…, http://…), the path of a video, screen or demo",
+        f"no source has the address {without_password(address)!r}; give 0 for the first camera, "
+        f"camera:NAME, a URL (rtsp://…, http://…), the path of a video, screen or demo",
         fault=SourceFault.MISSING,
     )
 

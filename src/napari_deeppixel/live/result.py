@@ -24,7 +24,8 @@ class LiveResult:
     finished_s
         `time.monotonic` when the result was ready.
     prediction
-        All that the model found, hidden candidates included; None: nobody kept it.
+        All that the model found, hidden candidates included; None: nobody kept it. Handles up to
+        65535 are track ids; those above are of candidates that belong to no track.
 
     Raises
     ------

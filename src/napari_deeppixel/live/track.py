@@ -1,11 +1,11 @@
 """Stable ids: which instance of this frame is which of the frames before."""
 
 import math
+import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,74 +13,12 @@ from scipy.optimize import linear_sum_assignment
 
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.live.one_track import Sight, Track, TrackSettings
+
+__all__ = ["MAX_ID", "TrackSettings", "Tracker", "mask_centre_yx", "mask_iou_matrix"]
 
 # label images of 16 bits are drawn much faster by napari (`core.instance.label_dtype`)
 MAX_ID = int(np.iinfo(np.uint16).max)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackSettings:
-    """How far apart two sights of one object may be.
-
-    Lengths are in object sizes, where the size is the square root of the area. Defaults were
-    chosen on the synthetic scenes of ``benchmarks/live_ids.py``, not on the shipped video.
-
-    Attributes
-    ----------
-    min_iou
-        Least overlap of a mask with the last mask of a track, moved to where it should be now.
-    low_min_iou
-        The same for a candidate of low score, which only keeps a known track alive. 0.5 is that of
-        Zhang et al. 2022, ByteTrack: 0.2 was as good on synthetic scenes, but candidates of the
-        shipped model that cover two nuclei drew tracks away (25 instead of 22 switches).
-    gate_sigmas
-        What does not overlap may lie this many standard deviations of the prediction away …
-    max_distance
-        … and this many sizes, whichever is nearer.
-    min_area_ratio
-        Smaller by larger area, least value, for what does not overlap.
-    lost_s
-        How long an object that is out of sight can be found again. One that was there in the
-        last frame always can, however slow the model is.
-    young_lost_s
-        The same for one that was seen twice at most: most false detections come only once.
-    position_noise, start_speed, acceleration
-        Standard deviations that the Kalman filter expects: of a centre, in sizes; of the speed of
-        a new object, in sizes a second; of the change of speed, in sizes a second squared.
-    reuse_after_s
-        How long the id of a lost object rests before another gets it.
-    history_s, max_history
-        How much of the tracks is kept: seconds, and rows in all.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of its range.
-    """
-
-    min_iou: float = 0.1
-    low_min_iou: float = 0.5
-    gate_sigmas: float = 4.0
-    max_distance: float = 2.0
-    min_area_ratio: float = 0.25
-    lost_s: float = 2.0
-    young_lost_s: float = 1.0
-    position_noise: float = 0.15
-    start_speed: float = 2.0
-    acceleration: float = 5.0
-    reuse_after_s: float = 30.0
-    history_s: float = 10.0
-    max_history: int = 20_000
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be 0 or more, got {value}")
-        for name in ("min_iou", "low_min_iou", "min_area_ratio"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie above 0 and up to 1, got {getattr(self, name)}")
-        if self.position_noise == 0:
-            raise ValueError("position_noise must be above 0: no centre is known exactly")
 
 
 def mask_centre_yx(mask: CroppedMask) -> NDArray[np.float64]:
@@ -127,73 +65,6 @@ def mask_iou_matrix(
     return ious
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Sight:
-    """One instance of a frame as the tracker sees it."""
-
-    mask: CroppedMask
-    centre_yx: NDArray[np.float64]
-    size: float
-
-
-class _Track:
-    """One object over time: a Kalman filter with constant velocity, the same for rows and columns.
-
-    The covariance of place and speed is held as three numbers, since both axes share it.
-    """
-
-    def __init__(
-        self, track_id: int, sight: _Sight, time_s: float, settings: TrackSettings
-    ) -> None:
-        self.id, self.uuid = track_id, str(uuid4())
-        self.centre_yx, self.velocity_yx = sight.centre_yx.copy(), np.zeros(2)
-        self.size = sight.size
-        self._settings = settings
-        self._place_var = (settings.position_noise * self.size) ** 2
-        self._speed_var = (settings.start_speed * self.size) ** 2
-        self._covariance = 0.0
-        self.last, self.seen_s, self.num_seen, self.is_missed = sight, time_s, 1, False
-
-    @property
-    def _noise_var(self) -> float:
-        return (self._settings.position_noise * self.size) ** 2
-
-    @property
-    def sigma(self) -> float:
-        """Standard deviation of where the next centre should lie, in pixels along an axis."""
-        return math.sqrt(self._place_var + self._noise_var)
-
-    @property
-    def shift_yx(self) -> NDArray[np.float64]:
-        """How far the last mask should have moved."""
-        return self.centre_yx - self.last.centre_yx
-
-    def predict(self, dt: float) -> None:
-        """Move on by some seconds."""
-        # piecewise constant acceleration: Bar-Shalom et al. 2001, Estimation with Applications to
-        # Tracking and Navigation, sec. 6.3.2
-        jolt = (self._settings.acceleration * self.size) ** 2
-        self.centre_yx = self.centre_yx + dt * self.velocity_yx
-        self._place_var += dt * (2 * self._covariance + dt * self._speed_var) + jolt * dt**4 / 4
-        self._covariance += dt * self._speed_var + jolt * dt**3 / 2
-        self._speed_var += jolt * dt**2
-
-    def see(self, sight: _Sight, time_s: float) -> None:
-        """Take in where the object was seen."""
-        total = self._place_var + self._noise_var
-        place_gain, speed_gain = self._place_var / total, self._covariance / total
-        error_yx = sight.centre_yx - self.centre_yx
-        self.centre_yx = self.centre_yx + place_gain * error_yx
-        self.velocity_yx = self.velocity_yx + speed_gain * error_yx
-        self._speed_var -= speed_gain * self._covariance
-        self._place_var *= 1 - place_gain
-        self._covariance *= 1 - place_gain
-        # what is half hidden for a moment keeps most of its size
-        self.size = 0.8 * self.size + 0.2 * sight.size
-        self.last, self.seen_s, self.is_missed = sight, time_s, False
-        self.num_seen += 1
-
-
 class _Ids:
     """Hands out 1 to 65535; what came back rests before it is handed out again."""
 
@@ -226,7 +97,7 @@ class Tracker:
     An instance takes the track whose last mask, moved on by a Kalman filter in real seconds,
     overlaps it best; then candidates of low score keep tracks alive (Zhang et al. 2022,
     ByteTrack); then the nearest centre of a like area counts, within a gate. Each step is one
-    `scipy.optimize.linear_sum_assignment`. Categories are not looked at. Not thread-safe.
+    `scipy.optimize.linear_sum_assignment`. Categories are not looked at.
 
     Parameters
     ----------
@@ -236,8 +107,10 @@ class Tracker:
 
     def __init__(self, settings: TrackSettings | None = None) -> None:
         self._settings = settings or TrackSettings()
+        # the model's thread goes on, while the window's shows more of what it found
+        self._lock = threading.Lock()
         self._ids = _Ids(self._settings.reuse_after_s)
-        self._tracks: list[_Track] = []
+        self._tracks: list[Track] = []
         self._history: deque[tuple[int, float, float, float]] = deque(
             maxlen=self._settings.max_history
         )
@@ -257,6 +130,10 @@ class Tracker:
 
     def reset(self) -> None:
         """Forget all objects; the ids go on, so that no new object looks like an old one."""
+        with self._lock:
+            self._forget_all()
+
+    def _forget_all(self) -> None:
         for track in self._tracks:
             self._ids.give_back(track.id, self._time_s)
         self._tracks = []
@@ -285,26 +162,97 @@ class Tracker:
         ValueError
             If more than 65535 objects are known at a time.
         """
+        with self._lock:
+            tracks, _ = self._tracks_of(instances, time_s, low)
+        return _of_tracks(instances, tracks)
+
+    def update_candidates(
+        self,
+        candidates: InstanceSet,
+        time_s: float,
+        *,
+        is_shown: NDArray[np.bool_],
+        is_low: NDArray[np.bool_],
+    ) -> InstanceSet:
+        """Return all candidates in their order, those of a track with its handle and uuid.
+
+        As `update`, but what is not shown comes back as well. Handles above 65535 are of no
+        track: `adopt` begins one when they are shown after all.
+
+        Parameters
+        ----------
+        candidates
+            All that was found in a frame.
+        time_s
+            When the frame was taken, in seconds from any start.
+        is_shown, is_low
+            Which of them (N,) are shown, and which others keep a track alive.
+        """
+        shown, low = np.flatnonzero(is_shown), np.flatnonzero(is_low)
+        with self._lock:
+            of_shown, of_low = self._tracks_of(
+                candidates.select(is_shown), time_s, candidates.select(is_low)
+            )
+        tracks: list[Track | None] = [None] * len(candidates)
+        for position, track in zip([*shown, *low], [*of_shown, *of_low], strict=True):
+            tracks[position] = track
+        return _of_tracks(candidates, tracks)
+
+    def adopt(
+        self, candidates: InstanceSet, time_s: float, *, is_shown: NDArray[np.bool_]
+    ) -> InstanceSet:
+        """Return candidates of `update_candidates`; those shown begin a track where they have none.
+
+        From the frame of their time on, so that the next frame finds them again. May be called
+        while another thread is in `update`, and for an earlier frame than its last.
+        """
+        fresh = np.flatnonzero(is_shown & (candidates.handles > MAX_ID))
+        if not len(fresh):
+            return candidates
+        handles, uuids = candidates.handles.copy(), list(candidates.uuids)
+        sights = _sights(candidates, fresh.tolist())
+        with self._lock:
+            is_known = self._image_hw == candidates.image_hw and time_s <= self._time_s
+            for position, sight in zip(fresh.tolist(), sights, strict=True):
+                track = Track(self._ids.take(time_s), sight, time_s, self._settings)
+                handles[position], uuids[position] = track.id, track.uuid
+                if not is_known:
+                    # the tracker was reset since: nobody will see it again
+                    self._ids.give_back(track.id, time_s)
+                    continue
+                self._history.append((track.id, time_s, *sight.centre_yx.tolist()))
+                track.predict(self._time_s - time_s)
+                self._tracks.append(track)
+        return replace(candidates, handles=handles, uuids=tuple(uuids))
+
+    def _tracks_of(
+        self, instances: InstanceSet, time_s: float, low: InstanceSet | None
+    ) -> tuple[list[Track], list[Track | None]]:
+        """Return the track of each instance, and of each candidate of low score that has one."""
         self._begin(instances.image_hw, time_s)
         # ids must not hang on the order that the model happens to give
         order = _order_in_plane(instances)
-        sights = _sights(instances, order)
-        track_of = self._assign(sights, _sights(low, _order_in_plane(low)) if low else [])
-        handles = np.zeros(len(sights), np.int64)
-        uuids = [""] * len(sights)
+        low_order = _order_in_plane(low) if low else []
+        sights, low_sights = _sights(instances, order), _sights(low, low_order) if low else []
+        track_of, low_track_of = self._assign(sights, low_sights)
+        tracks: dict[int, Track] = {}
         for index, position in enumerate(order):
             track = track_of.get(index)
             if track is None:
-                track = _Track(self._ids.take(time_s), sights[index], time_s, self._settings)
+                track = Track(self._ids.take(time_s), sights[index], time_s, self._settings)
                 self._tracks.append(track)
-            handles[position], uuids[position] = track.id, track.uuid
+            tracks[position] = track
             self._history.append((track.id, time_s, *sights[index].centre_yx.tolist()))
-        return replace(instances, handles=handles, uuids=tuple(uuids))
+        low_tracks = {low_order[index]: track for index, track in low_track_of.items()}
+        return (
+            [tracks[position] for position in range(len(order))],
+            [low_tracks.get(position) for position in range(len(low_order))],
+        )
 
     def _begin(self, image_hw: tuple[int, int], time_s: float) -> None:
         """Move all tracks on to a frame and drop those that are lost for too long."""
         if time_s < self._time_s or self._image_hw not in (None, image_hw):
-            self.reset()
+            self._forget_all()
         dt = 0.0 if self._image_hw is None else time_s - self._time_s
         self._image_hw, self._time_s = image_hw, time_s
         kept = []
@@ -321,14 +269,16 @@ class Tracker:
         while self._history and time_s - self._history[0][1] > self._settings.history_s:
             self._history.popleft()
 
-    def _lost_s(self, track: _Track) -> float:
+    def _lost_s(self, track: Track) -> float:
         return self._settings.lost_s if track.num_seen > 2 else self._settings.young_lost_s
 
-    def _assign(self, sights: list[_Sight], low_sights: list[_Sight]) -> dict[int, _Track]:
-        """Return the track of each sight that has one, by its position; tracks take them in."""
+    def _assign(
+        self, sights: list[Sight], low_sights: list[Sight]
+    ) -> tuple[dict[int, Track], dict[int, Track]]:
+        """Return the tracks of the sights that have one, by position; tracks take them in."""
         settings = self._settings
         free_tracks, free_sights = list(self._tracks), list(range(len(sights)))
-        track_of: dict[int, _Track] = {}
+        track_of: dict[int, Track] = {}
 
         def take(gains: NDArray[np.float64]) -> None:
             pairs = _best_pairs(gains)
@@ -344,18 +294,32 @@ class Tracker:
         pairs = _best_pairs(_overlaps(seen, low_sights, settings.low_min_iou))
         for t, s in pairs:
             seen[t].see(low_sights[s], self._time_s)
-        kept_alive = {seen[t].id for t, _ in pairs}
+        low_track_of = {s: seen[t] for t, s in pairs}
+        kept_alive = {track.id for track in low_track_of.values()}
         free_tracks = [track for track in free_tracks if track.id not in kept_alive]
         take(_nearness(free_tracks, [sights[s] for s in free_sights], settings))
         for track in free_tracks:
             track.is_missed = True
-        return track_of
+        return track_of, low_track_of
 
 
-def _sights(instances: InstanceSet, order: list[int]) -> list[_Sight]:
+def _of_tracks(instances: InstanceSet, tracks: Sequence[Track | None]) -> InstanceSet:
+    """Return instances with the handle and uuid of their track, else a handle above `MAX_ID`."""
+    handles = [
+        MAX_ID + 1 + position if track is None else track.id
+        for position, track in enumerate(tracks)
+    ]
+    uuids = [
+        uuid if track is None else track.uuid
+        for uuid, track in zip(instances.uuids, tracks, strict=True)
+    ]
+    return replace(instances, handles=np.array(handles, np.int64), uuids=tuple(uuids))
+
+
+def _sights(instances: InstanceSet, order: list[int]) -> list[Sight]:
     masks = [instances.masks[position] for position in order]
     return [
-        _Sight(mask=mask, centre_yx=mask_centre_yx(mask), size=math.sqrt(mask.area))
+        Sight(mask=mask, centre_yx=mask_centre_yx(mask), size=math.sqrt(mask.area))
         for mask in masks
     ]
 
@@ -384,7 +348,7 @@ def _without(things: list[Any], positions: list[int]) -> list[Any]:
     return [thing for position, thing in enumerate(things) if position not in gone]
 
 
-def _overlaps(tracks: list[_Track], sights: list[_Sight], least: float) -> NDArray[np.float64]:
+def _overlaps(tracks: list[Track], sights: list[Sight], least: float) -> NDArray[np.float64]:
     shifts = np.array([track.shift_yx for track in tracks]).reshape(-1, 2).round().astype(np.int64)
     masks = [track.last.mask for track in tracks]
     ious = mask_iou_matrix(masks, [sight.mask for sight in sights], shifts_yx=shifts)
@@ -392,7 +356,7 @@ def _overlaps(tracks: list[_Track], sights: list[_Sight], least: float) -> NDArr
 
 
 def _nearness(
-    tracks: list[_Track], sights: list[_Sight], settings: TrackSettings
+    tracks: list[Track], sights: list[Sight], settings: TrackSettings
 ) -> NDArray[np.float64]:
     """Return how near each sight is to each track: 1 at its place, 0 outside the gate."""
     if not tracks or not sights:

@@ -14,6 +14,10 @@ from napari_deeppixel.live.source import SourceError
 # MPEG's own clock
 _TICKS_PER_S = 90_000
 _KEY_FRAME_S = 1.0
+# MP4 has 32 bits of ticks for how long a picture is shown, 13 hours; and players seek to pictures
+_LONGEST_S = 600.0
+# how long the last picture is shown, where it is repeated to fill the time
+_END_S = 0.02
 # Each fragment is whole on the disk once the next one begins. Measured with PyAV 18.1: of 150
 # frames at 30 fps, 135 were readable in a file that was never closed, and none in a plain MP4.
 _MP4 = {
@@ -54,7 +58,9 @@ class VideoFile:
         self._good_bytes = 0
         self._has_failed = self._is_closed = False
         self._last_tick, self._last_key_s = -1, -np.inf
-        self._frame_type, self._key_frame = av.VideoFrame, av.video.frame.PictureType.I
+        self._last: Any = None
+        self._frame_type, kinds = av.VideoFrame, av.video.frame.PictureType
+        self._key_frame, self._no_picture_type = kinds.I, kinds.NONE
         self._container = av.open(str(path), "w", format="mp4", options=_MP4)
         try:
             self._stream = self._container.add_stream(_encoder(av))
@@ -84,30 +90,58 @@ class VideoFile:
             picture = np.pad(picture, odd + [(0, 0)] * (picture.ndim - 2), mode="edge")
         layout = "gray" if picture.ndim == 2 else "rgb24"
         frame = self._frame_type.from_ndarray(np.ascontiguousarray(picture), format=layout)
-        self._last_tick = max(round(seconds * _TICKS_PER_S), self._last_tick + 1)
-        frame.pts, frame.time_base = self._last_tick, Fraction(1, _TICKS_PER_S)
-        if seconds - self._last_key_s >= _KEY_FRAME_S:
-            frame.pict_type, self._last_key_s = self._key_frame, seconds
-        self._mux(frame)
-        self.num_frames += 1
+        self._repeat_until(seconds)
+        self._write_frame(frame, seconds)
+        self._last = frame
         return self.num_frames - 1
 
-    def _mux(self, frame: Any) -> None:
+    def _write_frame(self, frame: Any, seconds: float, *, shown_s: float | None = None) -> None:
+        self._last_tick = max(round(seconds * _TICKS_PER_S), self._last_tick + 1)
+        frame.pts, frame.time_base = self._last_tick, Fraction(1, _TICKS_PER_S)
+        is_key = seconds - self._last_key_s >= _KEY_FRAME_S
+        frame.pict_type = self._key_frame if is_key else self._no_picture_type
+        if is_key:
+            self._last_key_s = seconds
+        self._mux(frame, shown_s=shown_s)
+        self.num_frames += 1
+
+    def _repeat_until(self, seconds: float) -> None:
+        """Write the last picture again where the next one would come very late."""
+        while self._last is not None and seconds - self._last_s > _LONGEST_S:
+            self._write_frame(self._last, self._last_s + _LONGEST_S)
+
+    @property
+    def _last_s(self) -> float:
+        return self._last_tick / _TICKS_PER_S
+
+    def _mux(self, frame: Any, *, shown_s: float | None = None) -> None:
         try:
             for packet in self._stream.encode(frame):
+                if shown_s is not None:
+                    packet.duration = round(shown_s / packet.time_base)
                 self._container.mux(packet)
         except BaseException:
             self._has_failed = True
             raise
         self._good_bytes = self.num_bytes
 
-    def close(self) -> None:
-        """Write what is left; after an error, cut off the fragment that is not whole."""
+    def close(self, until_s: float | None = None) -> None:
+        """Write what is left; after an error, cut off the fragment that is not whole.
+
+        Parameters
+        ----------
+        until_s
+            How long the film goes: its last picture is shown until then. None: not for long.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         try:
             if not self._has_failed and self.num_frames:
+                if until_s is not None and until_s - self._last_s > 2 * _END_S:
+                    # the film's format has no end, only a last picture
+                    self._repeat_until(until_s)
+                    self._write_frame(self._last, until_s - _END_S, shown_s=_END_S)
                 self._mux(None)
         finally:
             try:

@@ -191,11 +191,7 @@ class LiveLayers:
             self._drawn = None
         if instances is not None and instances.image_hw == frame.image_hw:
             self._draw_instances(instances)
-        if (older_s > 0) != self._is_older:
-            self._is_older = older_s > 0
-            if self._boxes is not None:
-                self._boxes.edge_color = self._color
-        self._fade_to(strength(older_s, has_more=has_more))
+        self.age(older_s, has_more=has_more)
         self._num_draws += 1
         if is_first:
             self._viewer.reset_view()
@@ -204,6 +200,14 @@ class LiveLayers:
         """Show other instances on the frame that is there."""
         if self._labels is not None and self._labels.data.shape == instances.image_hw:
             self._draw_instances(instances)
+
+    def age(self, older_s: float, *, has_more: bool = True) -> None:
+        """Mark the instances as so much older than the frame; see `draw`."""
+        if (older_s > 0) != self._is_older:
+            self._is_older = older_s > 0
+            if self._boxes is not None:
+                self._boxes.edge_color = self._color
+        self._fade_to(strength(older_s, has_more=has_more))
 
     def _fade_to(self, strength: float) -> None:
         if strength != self._strength:

@@ -1,6 +1,5 @@
 """The Live tab: a camera with instances on it, and frames taken from it."""
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -22,22 +21,22 @@ from superqt import QCollapsible, QLabeledDoubleSlider
 
 from napari_deeppixel import __version__
 from napari_deeppixel.core.errors import DeepPixelError
-from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.engine.base import CANDIDATE_SCORE, PredictOptions
 from napari_deeppixel.live.av_devices import CameraFormat
-from napari_deeppixel.live.meters import LiveFigures
 from napari_deeppixel.live.registry import CameraProvider, create_source
 from napari_deeppixel.live.result import LiveResult
 from napari_deeppixel.live.source import FrameSource, SourceOptions
-from napari_deeppixel.live.status import LiveState, LiveStatus
+from napari_deeppixel.live.status import LiveState
 from napari_deeppixel.viewer.layer_source import LayerSource
 from napari_deeppixel.viewer.layers import InstanceLayers
 from napari_deeppixel.widgets.controls import AMBER, RED, Note, TallArea, button, combo, named
 from napari_deeppixel.widgets.detect import DetectTab
+from napari_deeppixel.widgets.live_freeze import FrozenFrames
 from napari_deeppixel.widgets.live_keep import LiveKeep
 from napari_deeppixel.widgets.live_plot import LivePlot
 from napari_deeppixel.widgets.live_run import LiveRun, ModelRequest, Shown
 from napari_deeppixel.widgets.live_sources import SourceChoice
+from napari_deeppixel.widgets.live_text import figures_text, older_text, status_text
 from napari_deeppixel.widgets.model_choice import ModelChoice
 from napari_deeppixel.widgets.worker import BackgroundTask
 
@@ -71,7 +70,7 @@ class LiveTab(QWidget):
         self.run = LiveRun(viewer, detect.run.shelf, self)
         self._seen: LiveResult | None = None
         self._problem = ""
-        self._frozen_views: list[InstanceLayers] = []
+        self._frozen = FrozenFrames(viewer)
         self._build()
         self._connect()
         self._follow_model()
@@ -148,7 +147,8 @@ class LiveTab(QWidget):
         self._shown = combo(
             "live.shown",
             "auto: frames with their own instances while the model gives 8 or more a second, else "
-            "the newest frame; its instances are of an earlier one, and their boxes amber.",
+            "the newest frame; its instances are of an earlier one, their boxes amber, and they "
+            "fade with their age.",
         )
         for shown in Shown:
             self._shown.addItem(shown.value, shown)
@@ -228,8 +228,7 @@ class LiveTab(QWidget):
             self._problem = str(error)
             self._say()
             return
-        self._hide_frozen()
-        self._freeze.setText(_FREEZE)
+        self._frozen.hide()
         self.run.shown = self._shown.currentData()
         self.run.start(source, request=self._request(), options=self._options())
         self.keep.follow(self.run.pipeline, source.info.label)
@@ -300,8 +299,7 @@ class LiveTab(QWidget):
             self.run.set_model(self._request())
 
     def _on_score_changed(self) -> None:
-        if self.run.pipeline is not None:
-            self.run.pipeline.set_options(self._options())
+        self.run.set_options(self._options())
 
     def _on_shown_changed(self) -> None:
         self.run.shown = self._shown.currentData()
@@ -332,6 +330,9 @@ class LiveTab(QWidget):
         is_running = self.run.is_running
         self._start.setText("Stop" if is_running else "Start")
         self._start.setEnabled(is_running or not self._model.error)
+        layers = self.run.layers
+        is_hidden = layers is not None and not layers.is_visible
+        self._freeze.setText(_BACK if is_hidden else _FREEZE)
         self._freeze.setEnabled(self.run.last is not None)
         self._save.setEnabled(self.run.last is not None)
         status = self.run.status
@@ -341,8 +342,12 @@ class LiveTab(QWidget):
         text, color = status_text(status)
         if self._problem and not is_running:
             text, color = self._problem, RED
-        if status.state is LiveState.LIVE and self.run.lag_s > 0:
-            text = f"live · instances (amber boxes) {_ms(self.run.lag_s)} older than the frame"
+        pipeline = self.run.pipeline
+        if pipeline is not None and status.state is LiveState.LIVE:
+            if is_hidden:
+                text = f"live, but hidden: {_BACK} shows it"
+            elif pipeline.model_status.is_running and self.run.lag_s > 0:
+                text, color = older_text(self.run.lag_s), AMBER
         self._status.say(text, color=color)
         self._model_note.say(self._model.error or self._model_message())
 
@@ -385,18 +390,26 @@ class LiveTab(QWidget):
             # the frame before is still being drawn
             return
         if layers is not None and not layers.is_visible:
-            self._hide_frozen()
+            self._frozen.hide()
             layers.set_visible(True)
-            self._freeze.setText(_FREEZE)
+            self._viewer.layers.selection.active = layers.image
             return
         if self.run.last is None:
             return
-        self._hide_frozen()
-        view = self._frozen(self.run.last)
-        self._frozen_views.append(view)
+        self._frozen.hide()
+        view = self._frozen.add(
+            self.run.last,
+            source=self.keep.source_name or "live",
+            score=self._score.value(),
+            metadata={
+                "model": self.run.last.model,
+                "parameters": asdict(self._options()),
+                "device": self._detect.device,
+                "version": __version__,
+            },
+        )
         if layers is not None:
             layers.set_visible(False)
-            self._freeze.setText(_BACK)
         # one for all tabs: two that draw at once would undo each other's work for ever
         steps.run(self._drawn(view))
         self._viewer.layers.selection.active = view.image
@@ -407,76 +420,6 @@ class LiveTab(QWidget):
         yield from view.redraw()
         if view.labels_layers:
             self._viewer.layers.selection.active = view.labels_layers[0]
-
-    def _hide_frozen(self) -> None:
-        """Hide earlier frozen frames: they would lie over what comes; nothing is lost."""
-        for view in self._frozen_views:
-            for layer in (view.image, *view.layers):
-                if layer in self._viewer.layers:
-                    layer.visible = False
-        self._frozen_views = [v for v in self._frozen_views if v.image in self._viewer.layers]
-
-    def _frozen(self, result: LiveResult) -> InstanceLayers:
-        """Put a frame into the viewer as an image, with its instances in a session of its own."""
-        pixels = result.frame.pixels
-        source = self.keep.source_name or "live"
-        name = f"{source} {time.strftime('%H.%M.%S')} frame {result.frame.number}"
-        image = Image(pixels.copy(), rgb=pixels.ndim == 3 and pixels.shape[2] in (3, 4), name=name)
-        self._viewer.add_layer(image)
-        prediction = result.prediction
-        found = result.instances if prediction is None else prediction.candidates
-        session = AnnotationSession(result.frame.image_hw, found.categories)
-        view = InstanceLayers(self._viewer, image, session)
-        session.set_visibility(score=self._score.value(), min_area=1)
-        view.metadata = {
-            "model": result.model,
-            "parameters": asdict(self._options()),
-            "device": self._detect.device,
-            "version": __version__,
-        }
-        session.add_predictions((), found)
-        return view
-
-
-def status_text(status: LiveStatus) -> tuple[str, str]:
-    """Return what to say of a source, and in which colour."""
-    more = f": {status.message}" if status.message else ""
-    match status.state:
-        case LiveState.IDLE:
-            return "", ""
-        case LiveState.FAILED:
-            return status.message, RED
-        case LiveState.STALLED:
-            return f"stalled{more}. The last frame is shown.", AMBER
-        case LiveState.RECONNECTING:
-            return f"reconnecting, try {max(1, status.attempt)}{more}", AMBER
-        case LiveState.OPENING:
-            return "opening…", ""
-        case _:
-            return f"{status.state.value}{more}", ""
-
-
-def figures_text(figures: LiveFigures) -> str:
-    """Return rates, latency, skipped frames and load as three lines."""
-    lines = [
-        f"{figures.camera_fps:.0f} camera · {figures.model_fps:.1f} model · "
-        f"{figures.screen_fps:.1f} screen frames/s",
-    ]
-    if not math.isnan(figures.screen_age_s):
-        lines.append(
-            f"latency {_ms(figures.screen_age_s)}, 95 % {_ms(figures.screen_age_95_s)}, "
-            f"instances after {_ms(figures.result_age_s)}"
-        )
-        lines.append(
-            f"model busy {figures.model_load:.0%} · {figures.num_skipped:,} frames skipped"
-        )
-    return "\n".join(lines)
-
-
-def _ms(seconds: float) -> str:
-    if math.isnan(seconds):
-        return "-"
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _number(name: str, tooltip: str, *, high: float) -> QDoubleSpinBox:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Literal, cast
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -28,6 +28,7 @@ from napari_deeppixel.live.saved_frame import SavedFrame, save_frame
 from napari_deeppixel.widgets.controls import RED, Note, button, combo, named
 from napari_deeppixel.widgets.worker import BackgroundTask
 
+_FINISH_LOOK_MS = 100
 _OFF = "off"
 _CAPTURES = {
     _OFF: "",
@@ -104,6 +105,10 @@ class LiveKeep(QWidget):
         self._pipeline: LivePipeline | None = None
         self._source = ""
         self._recorder: Recorder | None = None
+        self._finishing: Recorder | None = None
+        self._finish_timer = QTimer(self)
+        self._finish_timer.setInterval(_FINISH_LOOK_MS)
+        self._finish_timer.timeout.connect(self._say_recorded)
         self._capture: AutoCapture | None = None
         self._num_saved = 0
         self.saver = FrameSaver(self)
@@ -141,6 +146,8 @@ class LiveKeep(QWidget):
             "Record", "live.record", "Record video, masks and a table of instances."
         )
         self.record_button.setEnabled(False)
+        # each its own: a recording tells of itself twice a second
+        self._record_note = Note("live.record_note")
         self._note = Note("live.keep_note", lines=3)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -151,6 +158,7 @@ class LiveKeep(QWidget):
         form.addRow("Video", self._video)
         form.addRow("Masks", self._labels)
         form.addRow("", self.record_button)
+        form.addRow("", self._record_note)
         form.addRow("Auto-save", self._kind)
         form.addRow("At most every", self._every)
         form.addRow("Limit", self._limit)
@@ -190,6 +198,11 @@ class LiveKeep(QWidget):
         self._stop_recording()
         self._pipeline, self._source = pipeline, source or self._source
         self.record_button.setEnabled(pipeline is not None)
+        if pipeline is not None:
+            # what went wrong before is over
+            if not self._finish_timer.isActive():
+                self._record_note.say("", color="")
+            self._note.say("", color="")
         self._renew_capture()
 
     def see(self, result: LiveResult, score: float) -> None:
@@ -252,7 +265,7 @@ class LiveKeep(QWidget):
         try:
             self._recorder = Recorder(self.folder / name, options, source=self._source)
         except DeepPixelError as error:
-            self._note.say(str(error), color=RED)
+            self._record_note.say(str(error), color=RED)
             return
         self._recorder.start()
         self._pipeline.listeners.append(self._recorder.put)
@@ -272,12 +285,22 @@ class LiveKeep(QWidget):
         # its thread goes on by itself until all is written
         recorder.stop(timeout_s=0)
         self.record_button.setText("Record")
-        stats = recorder.stats
-        self._note.say(
-            recorder.fault or f"recorded {stats.written:,} frames in {recorder.folder}",
+        self._finishing = recorder
+        self._finish_timer.start()
+        self._say_recorded()
+        self.recording_changed.emit()
+
+    def _say_recorded(self) -> None:
+        """Say what is on the disk once all of it is."""
+        recorder = self._finishing
+        if recorder is None or recorder.is_alive:
+            self._record_note.say("finishing the recording …", color="")
+            return
+        self._finish_timer.stop()
+        self._record_note.say(
+            recorder.fault or f"recorded {_counted(recorder)} in {recorder.folder}",
             color=RED if recorder.fault else "",
         )
-        self.recording_changed.emit()
 
     def look(self) -> None:
         """Say how the recording is doing; called once in a while."""
@@ -289,20 +312,28 @@ class LiveKeep(QWidget):
             return
         stats = recorder.stats
         dropped = f" · {stats.dropped:,} dropped: the disk is too slow" if stats.dropped else ""
-        self._note.say(
-            f"recording: {stats.written:,} frames, {stats.num_bytes / 1e6:.1f} MB{dropped}",
+        self._record_note.say(
+            f"recording: {_counted(recorder)}, {stats.num_bytes / 1e6:.1f} MB{dropped}",
             color="",
         )
 
     def shut_down(self) -> None:
         """Stop recording, and save nothing more."""
         self.follow(None)
+        self._finish_timer.stop()
         self.saver.shut_down()
 
     def _on_browse(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for frames and recordings")
         if folder:
             self.set_folder(Path(folder))
+
+
+def _counted(recorder: Recorder) -> str:
+    """Return how much is on the disk: of the film, or without one, of the results."""
+    if recorder.options.video == "none":
+        return f"{recorder.stats.results:,} results"
+    return f"{recorder.stats.film_frames:,} film frames"
 
 
 def _choices(name: str, tooltip: str, choices: dict[str, str]) -> QComboBox:

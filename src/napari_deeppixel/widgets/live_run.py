@@ -14,9 +14,11 @@ from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import Engine, PredictOptions
 from napari_deeppixel.live.meters import LiveFigures
 from napari_deeppixel.live.pipeline import STOP_S, LivePipeline
+from napari_deeppixel.live.refilter import refiltered
 from napari_deeppixel.live.result import LiveResult
 from napari_deeppixel.live.source import Frame, FrameSource
 from napari_deeppixel.live.status import LiveState, LiveStatus
+from napari_deeppixel.live.track import Tracker
 from napari_deeppixel.viewer.layer_source import LayerSource
 from napari_deeppixel.viewer.live_layers import LiveLayers
 from napari_deeppixel.widgets.draw_gate import DrawGate
@@ -26,6 +28,8 @@ from napari_deeppixel.widgets.worker import BackgroundTask, ReportProgress
 _TICK_MS = 8
 # auto: from so many results a second on, frames with their own instances look smooth
 _SMOOTH_FPS, _JERKY_FPS = 8.0, 6.0
+# instances on a layer that are so little older are not called old: its picture is never ours
+_LAYER_LAG_S = 0.3
 
 
 class Shown(StrEnum):
@@ -84,9 +88,12 @@ class LiveRun(QObject):
         self.newest: LiveResult | None = None
         self.pipeline: LivePipeline | None = None
         self._layers: LiveLayers | None = None
+        self._options = PredictOptions()
+        self._tracker = Tracker()
         self._source: FrameSource | None = None
         self._is_matched = False
         self._drawn_frame: Frame | None = None
+        self._on_layer: Frame | None = None
         self._drawn_result: LiveResult | None = None
         self._stopping: list[tuple[LivePipeline, float]] = []
         self._ended = LiveStatus(state=LiveState.IDLE)
@@ -137,10 +144,17 @@ class LiveRun(QObject):
 
     @property
     def lag_s(self) -> float:
-        """How much older the instances on the screen are than the frame there, in seconds."""
-        if self.last is None or self._drawn_frame is None:
+        """How much older the instances on the screen are than the frame there, in seconds.
+
+        A layer that shows its frames by itself is always a little ahead, which does not count.
+        """
+        shown, least_s = self._drawn_frame, 0.0
+        if isinstance(self._source, LayerSource):
+            shown, least_s = self._on_layer, _LAYER_LAG_S
+        if self.last is None or shown is None:
             return 0.0
-        return max(0.0, self._drawn_frame.grabbed_s - self.last.frame.grabbed_s)
+        older_s = shown.grabbed_s - self.last.frame.grabbed_s
+        return older_s if older_s > least_s else 0.0
 
     @property
     def layers(self) -> LiveLayers | None:
@@ -152,13 +166,17 @@ class LiveRun(QObject):
     def start(self, source: FrameSource, *, request: ModelRequest, options: PredictOptions) -> None:
         """Open a source, and load a model meanwhile."""
         self.stop()
-        self.last = self.newest = self._drawn_frame = self._drawn_result = None
+        self.last = self.newest = self._drawn_result = None
+        self._drawn_frame = self._on_layer = None
         self._is_matched = False
         base = source.layer if isinstance(source, LayerSource) else None
         self._source = source
-        self._layers = LiveLayers(self._viewer, source.info.label, base, earlier=self._layers)
+        earlier = self._let_go_of_layers()
+        self._layers = LiveLayers(self._viewer, source.info.label, base, earlier=earlier)
         self._layers.image_removed.connect(self._on_image_removed)
+        self._layers.visibility_changed.connect(self._on_visibility_changed)
         self.pipeline = LivePipeline(source, engine=None, options=options)
+        self._options, self._tracker = options, self.pipeline.tracker
         self.set_model(request)
         self.pipeline.start()
         self._timer.start()
@@ -178,7 +196,8 @@ class LiveRun(QObject):
         self._ended = ended or LiveStatus(state=LiveState.STOPPED)
         pipeline.ask_to_stop()
         self._stopping.append((pipeline, time.monotonic() + STOP_S))
-        self._let_go()
+        if isinstance(self._source, LayerSource):
+            self._source.disconnect()
         self.state_changed.emit()
 
     def shut_down(self) -> None:
@@ -189,13 +208,19 @@ class LiveRun(QObject):
         for pipeline, until_s in self._stopping:
             pipeline.stop(max(0.0, until_s - time.monotonic()))
         self._stopping.clear()
+        self._let_go_of_layers()
 
-    def _let_go(self) -> None:
-        if isinstance(self._source, LayerSource):
-            self._source.disconnect()
-        if self._layers is not None:
-            self._layers.image_removed.disconnect()
-            self._layers.disconnect()
+    def _let_go_of_layers(self) -> LiveLayers | None:
+        """Stop listening to the layers of the last run; return them."""
+        layers, self._layers = self._layers, None
+        if layers is not None:
+            layers.image_removed.disconnect()
+            layers.visibility_changed.disconnect()
+            layers.disconnect()
+        return layers
+
+    def _on_visibility_changed(self) -> None:
+        self.state_changed.emit()
 
     def _on_image_removed(self) -> None:
         message = "the live layer was deleted: press Start to show it again"
@@ -244,6 +269,31 @@ class LiveRun(QObject):
         if self._loading != self._wanted and self.is_running:
             self._load()
 
+    # -- what is shown ------------------------------------------------------------------------
+
+    def set_options(self, options: PredictOptions) -> None:
+        """Use another score: at once for what is shown, whatever source and model do."""
+        self._options = options
+        if self.pipeline is not None:
+            self.pipeline.set_options(options)
+        if self.newest is not None and self.newest is not self.last:
+            self.newest = self._filtered(self.newest)
+        if self.last is None:
+            return
+        is_drawn, is_newest = self.last is self._drawn_result, self.last is self.newest
+        self.last = self._filtered(self.last)
+        if is_newest:
+            self.newest = self.last
+        if is_drawn and self._layers is not None and self.last is not self._drawn_result:
+            self._drawn_result = self.last
+            self._layers.show(self.last.instances)
+
+    def _filtered(self, result: LiveResult) -> LiveResult:
+        score, min_area = self._options.score, self._options.min_area
+        if score is None:
+            return result
+        return refiltered(result, self._tracker, score=score, min_area=min_area)
+
     # -- drawing ------------------------------------------------------------------------------
 
     def _on_tick(self) -> None:
@@ -266,6 +316,8 @@ class LiveRun(QObject):
     def _draw(self, pipeline: LivePipeline, layers: LiveLayers) -> None:
         result = pipeline.results.take()
         if result is not None:
+            # it may have been in work when the score was changed
+            result = self._filtered(result)
             is_first, self.newest = self.newest is None, result
         if not layers.is_visible:
             # frozen: nobody sees it, and the frames go on
@@ -274,15 +326,28 @@ class LiveRun(QObject):
             self.last = result
             if is_first:
                 self.state_changed.emit()
-        is_matched = self._shows_matched(pipeline) or isinstance(self._source, LayerSource)
-        own_frame = None if result is None else result.frame
-        frame = own_frame if is_matched else pipeline.frames.take()
+        frame = self._frame_to_draw(pipeline, result)
+        has_more = pipeline.model_status.is_running
         if frame is None:
+            if self._drawn_frame is not None:
+                # a source that stands still, or a layer
+                undrawn = self._undrawn()
+                if undrawn is not None:
+                    layers.show(undrawn)
+                layers.age(self.lag_s, has_more=has_more)
             return
-        is_older = self.last is not None and self.last.frame is not frame
-        layers.draw(frame, self._undrawn(), is_older=is_older)
         self._drawn_frame = frame
+        layers.draw(frame, self._undrawn(), older_s=self.lag_s, has_more=has_more)
         self._gate.close()
+
+    def _frame_to_draw(self, pipeline: LivePipeline, result: LiveResult | None) -> Frame | None:
+        """Return the frame to put on the screen; None: what is there stays."""
+        own_frame = None if result is None else result.frame
+        if isinstance(self._source, LayerSource):
+            # it shows its newest frame by itself, and we draw when there are other instances
+            self._on_layer = pipeline.frames.take() or self._on_layer
+            return own_frame
+        return own_frame if self._shows_matched(pipeline) else pipeline.frames.take()
 
     def _undrawn(self) -> InstanceSet | None:
         """Return the newest instances, unless they are on the screen already."""
