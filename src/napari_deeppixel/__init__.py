@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from napari_deeppixel.core.mask import CroppedMask
     from napari_deeppixel.core.normalization import Normalization
     from napari_deeppixel.dataset.formats.coco import read_coco, write_coco
+    from napari_deeppixel.dataset.store import Dataset
     from napari_deeppixel.engine.base import PredictOptions
     from napari_deeppixel.engine.planes import predict_planes, segment
     from napari_deeppixel.engine.weights import load_model
@@ -24,6 +25,7 @@ _HOMES = {
     "Category": "core.category",
     "CategoryTable": "core.category",
     "CroppedMask": "core.mask",
+    "Dataset": "dataset.store",
     "DeepPixelError": "core.errors",
     "ImageArray": "core.image",
     "Instance": "core.instance",
@@ -42,6 +44,7 @@ __all__ = [
     "Category",
     "CategoryTable",
     "CroppedMask",
+    "Dataset",
     "DeepPixelError",
     "ImageArray",
     "Instance",

@@ -21,7 +21,7 @@ from tests.training.datasets import (
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
-from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.training.samples import (
     common_categories,
@@ -180,3 +180,20 @@ def test_categories_must_be_the_same_in_all_images() -> None:
         common_categories([cells, dogs])
     with pytest.raises(AnnotationError, match="0 different category tables"):
         common_categories([])
+
+
+def test_what_a_person_rejected_is_background(tmp_path: Path) -> None:
+    cells = two_cells()
+    rejected = replace(cells, states=(InstanceState.REJECTED, InstanceState.DRAWN))
+    folder = write_split(tmp_path / "train", {"a.png": (grey_of(cells), rejected)})
+    (sample,) = read_split(folder, RANGE_8_BIT)
+    assert sample.instances.uuids == cells.uuids[1:]
+    assert sample.label_planes.max() == 1
+
+
+def test_images_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    folder = write_split(tmp_path / "train", {"a.png": (grey_of(two_cells()), two_cells())})
+    (folder / "images").mkdir()
+    (folder / "a.png").rename(folder / "images" / "a.png")
+    (sample,) = read_split(folder, RANGE_8_BIT)
+    assert sample.path == folder / "images" / "a.png"

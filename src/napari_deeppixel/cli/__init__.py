@@ -1,4 +1,4 @@
-"""The command line: ``napari-deeppixel segment | demo | live | train | evaluate``."""
+"""The command line ``napari-deeppixel``: segment, demo, live, convert, train, evaluate, check."""
 
 import io
 import os

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import napari_deeppixel
 from napari_deeppixel.cli.console import EXIT_BAD_INPUT, complain
+from napari_deeppixel.dataset.formats.registry import FORMAT_NAMES
 from napari_deeppixel.engine.base import DEFAULT_MAX_INSTANCES
 from napari_deeppixel.engine.catalogue import CATALOGUE
 
@@ -52,10 +53,35 @@ On a CPU, training uses all cores and sets OMP_WAIT_POLICY=PASSIVE unless the en
 OMP_NUM_THREADS or OMP_WAIT_POLICY: a thread that waits then leaves its core to the processes that
 prepare the images.
 """
+_CONVERT = """\
+Read annotations in one format and write them in another; 'dataset' is the folder that people
+annotate in for years. What the other format cannot hold is told before anything is written.
+"""
+_CONVERT_MORE = """\
+formats: {formats}
+An entry that cannot be read is reported, and the others go on; the exit code is then 2. It is 2,
+too, where --lossless stops, with nothing written.
+examples:
+  napari-deeppixel convert instances.json my-dataset --images pictures
+  napari-deeppixel convert my-dataset instances.json
+  napari-deeppixel convert my-dataset for-yolo --to yolo
+"""
 _EVALUATE = """\
 Compare what a model finds with the annotations of a folder (instances.json and its images): COCO's
 mask average precision, for all images and for those that look alike, and how far the number of
 objects is off.
+"""
+
+_CHECK = """\
+Read all of a dataset folder, image files included, and tell what is wrong with it: annotations that
+cannot be read or have no image, empty masks and masks outside their image, what is there twice,
+images that changed or moved, and what processes left that died.
+"""
+_CHECK_MORE = """\
+--repair does what is safe: it takes out empty and doubled instances, gives new numbers for doubled
+ones, lists images that are not listed, moves images back to their names, and clears up. What it
+takes out is kept in DATASET/removed. The exit code is 0 if nothing is wrong, after the repair with
+--repair; 2 if something is.
 """
 
 
@@ -74,8 +100,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_demo(commands)
     _add_live(commands)
+    _add_convert(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_check(commands)
     return parser
 
 
@@ -198,6 +226,60 @@ def _add_live(commands: "Commands") -> None:
     )
 
 
+def _add_convert(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "convert",
+        "annotations from one format into another",
+        description=_CONVERT,
+        epilog=_CONVERT_MORE.format(formats=", ".join(FORMAT_NAMES)),
+    )
+    add = parser.add_argument
+    add("source", metavar="SRC", help="file or folder of annotations")
+    add("target", metavar="DST", help="file or folder to write; a dataset may be there already")
+    add(
+        "--from",
+        dest="source_format",
+        choices=FORMAT_NAMES,
+        metavar="FORMAT",
+        help="of SRC; default: guessed",
+    )
+    add(
+        "--to",
+        dest="target_format",
+        choices=FORMAT_NAMES,
+        metavar="FORMAT",
+        help="of DST; default: by its ending, a folder becomes a dataset",
+    )
+    add(
+        "--images",
+        metavar="DIR",
+        help="where the images are; default: beside the annotations. A dataset has its own: DIR is "
+        "then where they are copied to",
+    )
+    add("--no-images", action="store_true", help="write annotations only, where the format allows")
+    add(
+        "--category",
+        default="object",
+        metavar="NAME",
+        help="for formats that know no categories; default: %(default)s",
+    )
+    add(
+        "--state",
+        choices=("none", "draft", "complete"),
+        help="of all images, such as complete where every object is annotated; default: as SRC "
+        "says, else draft",
+    )
+    add(
+        "--rejected",
+        choices=("keep", "leave-out"),
+        help="instances that a person rejected; default: keep in a dataset and COCO, where their "
+        "state says so, leave out elsewhere",
+    )
+    add("--lossless", action="store_true", help="write nothing if anything would be lost")
+    add("--dry-run", action="store_true", help="read everything, tell what would be lost, and end")
+
+
 def _add_train(commands: "Commands") -> None:
     parser = _add_command(
         commands,
@@ -228,6 +310,18 @@ def _add_evaluate(commands: "Commands") -> None:
     )
     parser.add_argument("split", metavar="FOLDER", help="folder with instances.json and images")
     _add_model(parser)
+
+
+def _add_check(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "check",
+        "find what is wrong with a dataset",
+        description=_CHECK,
+        epilog=_CHECK_MORE,
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="dataset folder")
+    parser.add_argument("--repair", action="store_true", help="do what is safe about it")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from napari_deeppixel.core.errors import ImageError
 from napari_deeppixel.core.image import ImageArray
+from napari_deeppixel.dataset.tiff_chain import check_page_chain
 
 # classic and big TIFF, either byte order
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -137,6 +138,7 @@ def _to_array(image: Image.Image) -> NDArray[Any]:
 
 
 def _read_tiff(path: Path, note: Callable[[str], None]) -> tuple[Any, str]:
+    check_page_chain(path)
     file = tifffile.TiffFile(path)
     try:
         if not file.series:

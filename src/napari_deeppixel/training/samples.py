@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.image import as_image_array, pick_channels
-from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.dataset.formats.coco import read_coco
+from napari_deeppixel.dataset.image_folder import ImageFolder
 
 # two RGB channels differ by more than this on average in a colour image
 _COLOUR_DIFFERENCE = 4.0
@@ -58,8 +59,9 @@ def read_split(folder: Path, normalization: Normalization) -> list[Sample]:
         If the file or an image is missing or cannot be read, or sizes differ.
     """
     samples = []
+    images = ImageFolder(folder)
     for image in read_coco(folder / "instances.json"):
-        path = folder / image.file_name
+        path = images.find(image.file_name) or folder / image.file_name
         try:
             pixels = as_image_array(iio.imread(path), name=path.name).plane()
         # a damaged PNG ends in SyntaxError, a TIFF in ZeroDivisionError, TiffFileError and more
@@ -72,14 +74,17 @@ def read_split(folder: Path, normalization: Normalization) -> list[Sample]:
         if len(image.crowds):
             raise AnnotationError(f"{path}: crowd regions cannot be trained on yet; remove them")
         pixels = pick_channels(pixels, None)
+        # what a person rejected is background like the rest
+        kept = [state is not InstanceState.REJECTED for state in image.instances.states]
+        instances = image.instances.select(np.array(kept, np.bool_))
         samples.append(
             Sample(
                 path=path,
                 pixels=pixels,
                 limits=normalization.limits(pixels),
-                label_planes=pack_label_planes(image.instances),
-                instances=image.instances,
-                appearance=_appearance(pixels, image.instances),
+                label_planes=pack_label_planes(instances),
+                instances=instances,
+                appearance=_appearance(pixels, instances),
             )
         )
     if not samples:

@@ -210,3 +210,15 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "c.tif").write_text("no image")
     with pytest.raises(AnnotationError, match=r"c\.tif: not a readable TIFF"):
         read_label_tiff(tmp_path / "c.tif")
+
+
+def test_pages_that_go_round_in_circles_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((4, 6), np.uint8))
+    data = bytearray(path.read_bytes())
+    # after the tags of 12 bytes comes the place of the next page: the first one again
+    at = 8 + 2 + 12 * data[8]
+    data[at : at + 4] = (8).to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+    with pytest.raises(AnnotationError, match=r"a\.tif: the image is damaged"):
+        read_label_tiff(path)

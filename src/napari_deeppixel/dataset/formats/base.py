@@ -1,6 +1,6 @@
 """What an exchange format is: how it is read, written, and what it cannot hold."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import NoReturn
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.dataset.annotated import AnnotatedImage, AnnotatedImages
+from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.image_folder import ImageFolder
 
 
@@ -106,12 +106,15 @@ class WriteTarget:
         Folder to copy the images to; None: where the format wants them, if it wants them at all.
     copies_images
         Whether a format of a folder brings the images with it.
+    on_problem
+        Called with each image that cannot be written as it is.
     """
 
     path: Path
     categories: CategoryTable
     images_dir: Path | None = None
     copies_images: bool = True
+    on_problem: Callable[[Problem], None] = raise_problem
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,6 +171,6 @@ class Format:
     suffixes: tuple[str, ...] = ()
     looks_like: Callable[[Path], bool]
     read: Callable[[ReadSource], Iterator[AnnotatedImage]] | None = None
-    write: Callable[[AnnotatedImages, WriteTarget], Iterator[AnnotatedImage]] | None = None
+    write: Callable[[Iterable[AnnotatedImage], WriteTarget], Iterator[AnnotatedImage]] | None = None
     read_back: Callable[[AnnotatedImage], ReadBack] = _reads_back_exactly
     holds: frozenset[Holds] = field(default_factory=frozenset)

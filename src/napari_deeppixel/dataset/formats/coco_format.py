@@ -1,13 +1,13 @@
 """COCO as an exchange format: a JSON file, or a folder with one and its images."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.errors import AnnotationError
-from napari_deeppixel.dataset.annotated import AnnotatedImage, AnnotatedImages, Split
+from napari_deeppixel.dataset.annotated import AnnotatedImage, Split
 from napari_deeppixel.dataset.formats.base import Format, Holds, ReadSource, WriteTarget
 from napari_deeppixel.dataset.formats.coco_read import planes_of_document
 from napari_deeppixel.dataset.formats.coco_write import coco_document
@@ -102,7 +102,7 @@ def _find(
     return None
 
 
-def _write(images: AnnotatedImages, target: WriteTarget) -> Iterator[AnnotatedImage]:
+def _write(images: Iterable[AnnotatedImage], target: WriteTarget) -> Iterator[AnnotatedImage]:
     is_file = target.path.suffix.lower() == ".json"
     path = target.path if is_file else place_in(target.path, _FILE, target.path)
     folder = target.images_dir or (None if is_file else target.path / "images")

@@ -1,6 +1,5 @@
 """COCO's run lengths and polygons: masks as JSON values."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,11 @@ from napari_deeppixel.core.mask import (
     CroppedMask,
     mask_to_rle_counts,
     rle_counts_to_mask,
-    union_mask,
 )
+from napari_deeppixel.dataset.formats.polygons import rings_to_mask
 
 # pixels of the columns that a mask touches; decoding takes two bytes for each
 _MAX_STRIP_PIXELS = 1 << 30
-# a polygon's work grows with its length: how far outside the image it may reach, in image sizes
-_MAX_OUTSIDE = 4
 _MIN_RING = 6
 
 
@@ -118,18 +115,11 @@ def _polygons_to_mask(polygons: list[Any], image_hw: tuple[int, int]) -> Cropped
         return None
     # COCO allows one polygon that is not in a list of polygons
     rings = [polygons] if not isinstance(polygons[0], list) else polygons
-    farthest = _MAX_OUTSIDE * (max(image_hw) + 1000)
     for ring in rings:
-        if not isinstance(ring, list) or len(ring) % 2:
-            raise AnnotationError("a polygon must be a list x, y, x, y, …")
-        for value in ring:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not math.isfinite(value) or abs(value) > farthest:
-                raise AnnotationError(f"a polygon's coordinates must be pixels, got {value!r}")
+        numbers = isinstance(ring, list) and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in ring
+        )
+        if not numbers or len(ring) % 2:
+            raise AnnotationError("a polygon must be a list of numbers x, y, x, y, …")
     # many programs write [[]] for nothing, and two points enclose nothing
-    rings = [ring for ring in rings if len(ring) >= _MIN_RING]
-    if not rings:
-        return None
-    found = coco_mask.toUncompressedRLE(coco_mask.frPyObjects(rings, *image_hw))
-    parts = [_runs_to_mask(np.array(rle["counts"], np.int64), image_hw) for rle in found]
-    return union_mask([part for part in parts if part is not None])
+    return rings_to_mask([ring for ring in rings if len(ring) >= _MIN_RING], image_hw)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.category import CategoryTable
-from napari_deeppixel.core.errors import AnnotationError
+from napari_deeppixel.core.errors import AnnotationError, ImageError
 from napari_deeppixel.core.instance import InstanceSet, label_dtype, label_image_to_instances
+from napari_deeppixel.dataset.tiff_chain import check_page_chain
 
 LabelImage = NDArray[np.uint16] | NDArray[np.uint32]
 
@@ -176,10 +177,13 @@ def read_label_tiff(path: Path | str) -> LabelStack:
     """
     path = Path(path)
     try:
+        check_page_chain(path)
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
             axes = series.axes.lower()
             pixels = series.asarray()
+    except ImageError as error:
+        raise AnnotationError(str(error)) from error
     except FileNotFoundError as error:
         raise AnnotationError(f"{path}: no such file") from error
     except (OSError, ValueError, IndexError, KeyError, TypeError, tifffile.TiffFileError) as error:

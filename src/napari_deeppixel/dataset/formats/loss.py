@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import euler_number
 
@@ -40,6 +41,8 @@ class LossReport:
         Instances that lose pixels to another one that lies over them.
     renumbered
         Instances whose number is beyond the format's range.
+    rejected
+        Instances that a person rejected, which are left out; they are in no other count.
     lost
         What else the images hold and the format cannot → in how many instances or images.
     """
@@ -55,12 +58,14 @@ class LossReport:
     parts_lost: int = 0
     overlaps_lost: int = 0
     renumbered: int = 0
+    rejected: int = 0
     lost: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_lossless(self) -> bool:
         """Whether all comes back as it was."""
-        return not (self.instances_changed or self.instances_split or self.renumbered or self.lost)
+        counts = (self.instances_changed, self.instances_split, self.renumbered, self.rejected)
+        return not (any(counts) or self.lost)
 
     def lines(self) -> list[str]:
         """Return what is lost, a sentence each, for people; empty if nothing is."""
@@ -71,6 +76,7 @@ class LossReport:
             (self.parts_lost, "instances lose a part"),
             (self.overlaps_lost, "instances lose what lies under another one"),
             (self.renumbered, "instances get another number: theirs is too large"),
+            (self.rejected, "instances that were rejected are left out"),
         ]
         lines = [f"{count:,} {what}" for count, what in said if count]
         if self.instances_changed:
@@ -82,16 +88,17 @@ class LossReport:
         return lines + [f"no {what} ({count:,} have some)" for what, count in self.lost.items()]
 
 
-def measure_loss(images: AnnotatedImages, exchange_format: Format) -> LossReport:
-    """Return what a format would lose of some images: each is encoded and decoded in memory."""
-    total = _Total()
-    for image in images:
-        total.add(image, exchange_format)
-    return LossReport(format_title=exchange_format.title, **total.values())
+class LossMeter:
+    """Works out what a format would lose, image by image: each is encoded and decoded in memory.
 
+    Parameters
+    ----------
+    exchange_format
+        The format.
+    """
 
-class _Total:
-    def __init__(self) -> None:
+    def __init__(self, exchange_format: Format) -> None:
+        self._format = exchange_format
         self._counts = {
             each.name: 0
             for each in fields(LossReport)
@@ -100,25 +107,38 @@ class _Total:
         self._lowest_iou = 1.0
         self._lost: dict[str, int] = {}
 
-    def values(self) -> dict[str, Any]:
-        return {**self._counts, "lowest_iou": self._lowest_iou, "lost": self._lost}
+    @property
+    def report(self) -> LossReport:
+        """What would be lost of the images so far."""
+        values: dict[str, Any] = dict(self._counts)
+        return LossReport(
+            format_title=self._format.title,
+            lowest_iou=self._lowest_iou,
+            lost=dict(self._lost),
+            **values,
+        )
 
-    def add(self, image: AnnotatedImage, exchange_format: Format) -> None:
+    def add_rejected(self, count: int) -> None:
+        """Count instances that are left out because a person rejected them."""
+        self._counts["rejected"] += count
+
+    def add(self, image: AnnotatedImage) -> None:
+        """Look at an image."""
         self._counts["num_images"] += 1
         self._counts["num_instances"] += len(image.instances)
         for what, count in _held(image).items():
-            if count and what not in exchange_format.holds:
+            if count and what not in self._format.holds:
                 self._lost[what.value] = self._lost.get(what.value, 0) + count
-        read_back = exchange_format.read_back(image)
+        read_back = self._format.read_back(image)
         self._counts["renumbered"] += read_back.renumbered
-        covered = _covered(image.instances)
+        overlapping = _overlapping(image.instances)
         for position, (mask, parts) in enumerate(
             zip(image.instances.masks, read_back.masks, strict=True)
         ):
-            self._add_mask(mask, parts, is_covered=bool(covered[position]))
+            self._add_mask(mask, parts, is_overlapping=bool(overlapping[position]))
 
     def _add_mask(
-        self, before: CroppedMask, parts: tuple[CroppedMask, ...], *, is_covered: bool
+        self, before: CroppedMask, parts: tuple[CroppedMask, ...], *, is_overlapping: bool
     ) -> None:
         self._counts["instances_lost"] += not parts
         self._counts["instances_split"] += len(parts) > 1
@@ -129,20 +149,37 @@ class _Total:
         self._lowest_iou = min(self._lowest_iou, 0.0 if after is None else before.iou(after))
         if after is None:
             return
-        self._counts["overlaps_lost"] += is_covered and after.area < before.area
+        self._counts["overlaps_lost"] += is_overlapping and after.area < before.area
         num_parts, num_holes = _parts_and_holes(before)
         parts_left, holes_left = _parts_and_holes(after)
         self._counts["parts_lost"] += parts_left < num_parts
         self._counts["holes_lost"] += holes_left < num_holes
 
 
-def _covered(instances: InstanceSet) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return which instances (N,) have pixels that another one, drawn later, has too."""
-    is_covered = np.zeros(len(instances), np.bool_)
-    drawn = instances.with_handles_from(1).label_image()
-    for position, mask in enumerate(instances.masks):
-        is_covered[position] = (drawn[mask.slices][mask.pixels] != position + 1).any()
-    return is_covered
+def measure_loss(images: AnnotatedImages, exchange_format: Format) -> LossReport:
+    """Return what a format would lose of some images."""
+    meter = LossMeter(exchange_format)
+    for image in images:
+        meter.add(image)
+    return meter.report
+
+
+def _overlapping(instances: InstanceSet) -> NDArray[np.bool_]:
+    """Return which instances (N,) share pixels with another one."""
+    if not len(instances):
+        return np.zeros(0, np.bool_)
+    low, high = instances.boxes_xyxy.min(axis=0), instances.boxes_xyxy.max(axis=0)
+    left, top = int(low[0]), int(low[1])
+    depth = np.zeros((int(high[3]) - top, int(high[2]) - left), np.uint16)
+    places = [mask.moved(dy=-top, dx=-left).slices for mask in instances.masks]
+    for place, mask in zip(places, instances.masks, strict=True):
+        depth[place] += mask.pixels
+    return np.array(
+        [
+            bool((depth[place][mask.pixels] > 1).any())
+            for place, mask in zip(places, instances.masks, strict=True)
+        ]
+    )
 
 
 def _parts_and_holes(mask: CroppedMask) -> tuple[int, int]:
