@@ -9,11 +9,13 @@ import pytest
 import tifffile
 from tests.live.made_results import made_result
 
+from napari_deeppixel.dataset.annotated import ImageState
 from napari_deeppixel.dataset.formats import coco
 from napari_deeppixel.dataset.formats.coco import read_coco
 from napari_deeppixel.dataset.image_file import read_image
+from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.live import saved_frame
-from napari_deeppixel.live.saved_frame import save_frame
+from napari_deeppixel.live.saved_frame import add_frame, save_frame
 
 SHAPES = [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4), (5, 7, 6)]
 DTYPES = [np.uint8, np.uint16, np.int32, np.float32, np.float16, np.bool_]
@@ -117,3 +119,24 @@ def test_a_name_without_letters_is_still_a_name(tmp_path: Path) -> None:
     saved = save_frame(made_result(0), tmp_path, source="../../")
     assert saved.image.name.startswith("frame_")
     assert saved.image.parent == tmp_path
+
+
+def test_frames_of_one_run_come_into_a_dataset_as_drafts_of_one_group(tmp_path: Path) -> None:
+    table = made_result(0).instances.categories
+    dataset = Dataset.create(tmp_path / "dataset", categories=table)
+    results = [
+        made_result(number, handles=(2, 7), pixels=np.full((48, 64), number, np.uint16))
+        for number in (1, 2)
+    ]
+
+    saved = [add_frame(r, dataset, source="camera 0", group="run 1") for r in results]
+
+    assert [each.is_new for each in saved] == [True, True]
+    first, second = dataset.entries()
+    assert (first.state, first.group, first.num_instances) == (ImageState.DRAFT, "run 1", 2)
+    assert first.split == second.split
+    assert re.fullmatch(r"camera-0/camera-0_\d{8}T\d{6}\.\d{3}Z\.tif", first.image_id)
+    assert read_coco(saved[0].annotations)[0].instances.handles.tolist() == [2, 7]
+    assert np.asarray(read_image(saved[0].image).pixels).max() == 1
+    # the same pixels again are there already
+    assert not add_frame(results[0], dataset, source="camera 0", group="run 2").is_new

@@ -14,7 +14,7 @@ from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer import sample_data
 from napari_deeppixel.viewer.layers import InstanceLayers
 from napari_deeppixel.viewer.reader import get_reader
-from napari_deeppixel.viewer.writer import write_coco_layer, write_label_layer
+from napari_deeppixel.viewer.writer import write_label_layer, write_layer
 
 TABLE = CategoryTable.from_names("nucleus")
 
@@ -38,7 +38,7 @@ def test_saved_coco_keeps_the_overlap_and_the_plane(tmp_path: Path) -> None:
     view = overlapping_view(viewer)
     data, meta, _ = viewer.layers["cells instances"].as_layer_data_tuple()
     path = str(tmp_path / "cells.json")
-    assert write_coco_layer(path, data, meta) == [path]
+    assert write_layer(path, data, meta) == [path]
     first, second = read_coco(path)
     assert (first.plane, second.plane) == ((0,), (1,))
     assert len(first.instances) == 0
@@ -51,7 +51,7 @@ def test_coco_file_opens_as_labels_and_boxes(tmp_path: Path) -> None:
     overlapping_view(viewer)
     data, meta, _ = viewer.layers["cells instances"].as_layer_data_tuple()
     path = str(tmp_path / "cells.json")
-    write_coco_layer(path, data, meta)
+    write_layer(path, data, meta)
     read = get_reader(path)
     assert read is not None
     (labels, settings, kind), (corners, _, boxes_kind) = read(path)
@@ -79,7 +79,7 @@ def test_labels_layer_of_somebody_else_is_written_as_objects(tmp_path: Path) -> 
     layer = viewer.add_labels(np.array([[0, 3], [5, 5]]), name="mine")
     data, meta, _ = layer.as_layer_data_tuple()
     path = str(tmp_path / "mine.json")
-    write_coco_layer(path, data, meta)
+    write_layer(path, data, meta)
     (image,) = read_coco(path)
     assert image.instances.handles.tolist() == [3, 5]
     assert image.instances.areas.tolist() == [1, 2]
@@ -109,7 +109,7 @@ def test_duplicated_layer_is_saved_as_it_is(tmp_path: Path) -> None:
     copy = np.zeros_like(data)
     copy[0, 5, 5] = 1
     path = str(tmp_path / "copy.json")
-    write_coco_layer(path, copy, meta)
+    write_layer(path, copy, meta)
     first, second = read_coco(path)
     assert first.instances.areas.tolist() == [1]
     assert len(second.instances) == 0
@@ -120,11 +120,11 @@ def test_opened_file_saved_again_keeps_categories_and_scores(tmp_path: Path) -> 
     overlapping_view(viewer)
     data, meta, _ = viewer.layers["cells instances"].as_layer_data_tuple()
     first, again = str(tmp_path / "first.json"), str(tmp_path / "again.json")
-    write_coco_layer(first, data, meta)
+    write_layer(first, data, meta)
     read = get_reader(first)
     assert read is not None
     (labels, settings, _), _ = read(first)
-    write_coco_layer(again, labels, settings)
+    write_layer(again, labels, settings)
     saved = read_coco(again)[1].instances
     assert saved.categories.categories[0].name == "nucleus"
     assert saved.scores.tolist() == [0.9, 0.6]
@@ -135,7 +135,7 @@ def test_image_with_channels_opens_as_a_layer_each(tmp_path: Path) -> None:
     overlapping_view(viewer)
     data, meta, _ = viewer.layers["cells instances"].as_layer_data_tuple()
     path = str(tmp_path / "cells.json")
-    write_coco_layer(path, data, meta)
+    write_layer(path, data, meta)
     tifffile.imwrite(
         tmp_path / "cells.png", np.zeros((2, 2, 10, 12), np.uint8), metadata={"axes": "ZCYX"}
     )

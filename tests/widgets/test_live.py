@@ -17,7 +17,10 @@ from tests.fakes import ThresholdEngine
 from tests.live.scripted import ScriptedSource
 from tests.widgets.review_window import TABLE, TIMEOUT_MS, squares, use_engine
 
+from napari_deeppixel.core.category import CategoryTable
+from napari_deeppixel.dataset.annotated import ImageState
 from napari_deeppixel.dataset.formats.coco import read_coco
+from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.live.av_devices import CameraFormat
 from napari_deeppixel.live.registry import CameraProvider
 from napari_deeppixel.live.source import SourceError, SourceFault, SourceInfo
@@ -254,6 +257,22 @@ def test_a_frame_is_saved_with_its_instances(window: LiveWindow, tmp_path: Path)
     (path,) = tmp_path.glob("*_coco.json")
     (saved,) = read_coco(path)
     assert saved.instances.boxes_xyxy.tolist() == [[10, 10, 20, 20]]
+
+
+def test_a_frame_goes_into_the_dataset_that_is_open(window: LiveWindow, tmp_path: Path) -> None:
+    dataset = Dataset.create(tmp_path / "set", categories=CategoryTable.from_names("disc"))
+    told = []
+    window.dock.datasets.images_changed.connect(lambda: told.append(1))
+    assert window.find("live.save").text() == "Save frame"
+    window.dock.datasets.set_dataset(dataset)
+    assert window.find("live.save").text() == "Save to dataset"
+    window.play(endless(squares("a")))
+    window.wait(lambda: window.run.last is not None)
+    window.find("live.save").click()
+    window.wait(lambda: "1 saved" in window.find("live.keep_note").text())
+    (entry,) = dataset.entries()
+    assert entry.state is ImageState.DRAFT
+    assert told
 
 
 def test_a_recording_begins_and_ends_with_its_button(window: LiveWindow, tmp_path: Path) -> None:

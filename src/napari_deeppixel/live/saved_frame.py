@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.instance import InstanceSet
-from napari_deeppixel.dataset.annotated import AnnotatedImage
+from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState
 from napari_deeppixel.dataset.formats.coco import write_coco
 from napari_deeppixel.dataset.pixels_file import (
     encode_pixels,
@@ -16,6 +16,7 @@ from napari_deeppixel.dataset.pixels_file import (
     storable,
     suffix_for,
 )
+from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.live.av_errors import without_password
 from napari_deeppixel.live.result import LiveResult
 
@@ -80,6 +81,42 @@ def save_frame(result: LiveResult, folder: Path, *, source: str) -> SavedFrame:
     annotated = AnnotatedImage(file_name=image.name, instances=instances, crowds=nobody)
     write_coco([annotated], annotations)
     return SavedFrame(image=image, annotations=annotations, is_new=True)
+
+
+def add_frame(result: LiveResult, dataset: Dataset, *, source: str, group: str) -> SavedFrame:
+    """Add a frame and its instances to a dataset, as a draft; its name is ``SOURCE/SOURCE_TIME``.
+
+    Parameters
+    ----------
+    result
+        The frame and what to keep of it.
+    dataset
+        Where to.
+    source
+        What the camera is called, for the name.
+    group
+        Frames of one group, such as a run of the camera, stay in one split.
+
+    Raises
+    ------
+    AnnotationError
+        If the dataset cannot be written to.
+    """
+    slug, instances = _slug(source), result.instances
+    name = f"{slug}/{slug}_{_time_text(result.frame.grabbed_s)}"
+    added = dataset.add_pixels(
+        storable(result.frame.pixels),
+        name=name,
+        planes=[AnnotatedImage.of(name, instances)],
+        group=group,
+        state=ImageState.DRAFT if len(instances) else ImageState.NONE,
+    )
+    image_id = added.entry.image_id
+    return SavedFrame(
+        image=dataset.image_path(image_id),
+        annotations=dataset.path / "annotations" / f"{image_id}.json",
+        is_new=added.is_new,
+    )
 
 
 def _slug(source: str) -> str:

@@ -1,6 +1,5 @@
-"""Opens COCO files and label TIFFs as layers."""
+"""Opens annotation files of all formats as layers."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,16 @@ import numpy as np
 from napari.types import LayerData
 from napari.utils.notifications import show_warning
 
-from napari_deeppixel.core.errors import ImageError
+from napari_deeppixel.core.errors import AnnotationError, ImageError
 from napari_deeppixel.core.geometry import boxes_xyxy_to_corners_yx
 from napari_deeppixel.core.image import ImageArray
 from napari_deeppixel.core.instance import InstanceSet, label_dtype
 from napari_deeppixel.dataset.annotated import AnnotatedImage
-from napari_deeppixel.dataset.formats.coco import read_coco
+from napari_deeppixel.dataset.convert import Annotations
+from napari_deeppixel.dataset.folder import FILE_NAME as DATASET_FILE
+from napari_deeppixel.dataset.formats.base import Problem
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
+from napari_deeppixel.dataset.formats.registry import guess_format
 from napari_deeppixel.dataset.image_file import read_image
 from napari_deeppixel.viewer.boxes_view import MAX_CAPTIONS, box_colors, box_settings
 from napari_deeppixel.viewer.features import boxes_features, labels_features
@@ -23,35 +25,36 @@ from napari_deeppixel.viewer.features import boxes_features, labels_features
 # each image makes up to three layers, and napari takes about 0.1 s to add one
 MAX_IMAGES = 20
 
+# of the problems in a file, so many are told one by one
+_MAX_TOLD = 5
+
 ReadLayers = Callable[[str | Sequence[str]], list[LayerData]]
 
 
 def get_reader(path: str | Sequence[str]) -> ReadLayers | None:
     """Return a reader for a path, or None if it is not ours: napari's reader protocol."""
     first = Path(path if isinstance(path, str) else path[0])
-    if first.suffix.lower() == ".json":
-        return read_layers if _looks_like_coco(first) else None
-    return read_layers if first.stem.endswith("_labels") else None
-
-
-def _looks_like_coco(path: Path) -> bool:
+    if first.stem.endswith("_labels"):
+        return read_layers
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(document, dict) and {
-        "images",
-        "annotations",
-        "categories",
-    } <= set(document)
+        guess_format(_annotations_at(first))
+    except AnnotationError:
+        return None
+    return read_layers
+
+
+def _annotations_at(path: Path) -> Path:
+    # a dataset is a folder, which napari offers to nobody who does not take all folders
+    return path.parent if path.name == DATASET_FILE else path
 
 
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
-    """Return the layers of one or more COCO files or label TIFFs."""
+    """Return the layers of one or more annotation files of any format, with their images."""
     paths = [Path(path)] if isinstance(path, str) else [Path(one) for one in path]
     layers: list[LayerData] = []
     for one in paths:
-        layers += _coco_layers(one) if one.suffix.lower() == ".json" else _label_layers(one)
+        is_label_image = one.stem.endswith("_labels")
+        layers += _label_layers(one) if is_label_image else _annotated_layers(one)
     return layers
 
 
@@ -59,16 +62,26 @@ def _label_layers(path: Path) -> list[LayerData]:
     return [(read_label_tiff(path).label_images, {"name": path.stem}, "labels")]
 
 
-def _coco_layers(path: Path) -> list[LayerData]:
+def _annotated_layers(path: Path) -> list[LayerData]:
+    annotations = Annotations(_annotations_at(path))
     by_file: dict[str, list[AnnotatedImage]] = {}
-    for annotated in read_coco(path):
+    for annotated in annotations:
+        if len(by_file) == MAX_IMAGES and annotated.file_name not in by_file:
+            show_warning(f"{path.name} holds more images; the first {MAX_IMAGES} are opened.")
+            break
         by_file.setdefault(annotated.file_name, []).append(annotated)
-    if len(by_file) > MAX_IMAGES:
-        show_warning(f"{path.name} holds {len(by_file)} images; the first {MAX_IMAGES} are opened.")
+    _tell(annotations.problems)
     layers: list[LayerData] = []
-    for file_name, planes in list(by_file.items())[:MAX_IMAGES]:
+    for file_name, planes in by_file.items():
         layers += _image_layers(path, file_name, planes)
     return layers
+
+
+def _tell(problems: Sequence[Problem]) -> None:
+    for problem in problems[:_MAX_TOLD]:
+        show_warning(str(problem))
+    if len(problems) > _MAX_TOLD:
+        show_warning(f"… and {len(problems) - _MAX_TOLD} more problems of this kind")
 
 
 def _image_layers(path: Path, file_name: str, planes: list[AnnotatedImage]) -> list[LayerData]:
@@ -76,10 +89,10 @@ def _image_layers(path: Path, file_name: str, planes: list[AnnotatedImage]) -> l
     layers: list[LayerData] = []
     image: ImageArray | None = None
     try:
-        image = read_image(path.parent / file_name)
-    except ImageError:
-        show_warning(f"{file_name} is not beside {path.name}: its instances are opened alone.")
-    else:
+        image = None if planes[0].path is None else read_image(planes[0].path)
+    except ImageError as error:
+        show_warning(f"{path.name}: {error}; its instances are opened alone.")
+    if image is not None:
         layers.append((np.asarray(image.pixels), {"name": name} | _channels(image), "image"))
     index_length = len(planes[0].plane)
     sets = _with_unique_handles([annotated.instances for annotated in planes])

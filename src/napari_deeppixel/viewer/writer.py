@@ -1,4 +1,4 @@
-"""Saves a Labels layer of instances: COCO JSON without loss, label TIFF as it looks."""
+"""Saves a Labels layer of instances: COCO JSON without loss, others with word of what is lost."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,26 +16,32 @@ from napari_deeppixel.core.instance import (
     label_image_to_instances,
 )
 from napari_deeppixel.dataset.annotated import AnnotatedImage
-from napari_deeppixel.dataset.formats.coco import write_coco
+from napari_deeppixel.dataset.convert import Conversion
 from napari_deeppixel.dataset.formats.label_tiff import write_label_tiff
 from napari_deeppixel.viewer.layers import VIEW_KEY, InstanceLayers
 
 _LEAD_LETTERS = "qwvutz"
 
 
-def write_coco_layer(path: str, data: NDArray[Any], meta: dict[str, Any]) -> list[str]:
-    """Write a Labels layer's instances as COCO JSON, overlaps included: napari's protocol."""
-    planes = _planes(data, meta)
+def write_layer(path: str, data: NDArray[Any], meta: dict[str, Any]) -> list[str]:
+    """Write a Labels layer's instances in the format of a file's ending: napari's protocol.
+
+    What the format cannot hold is told; COCO JSON keeps all.
+    """
+    name = _file_name(meta)
     images = [
-        AnnotatedImage(
-            file_name=_file_name(meta),
-            instances=instances,
-            crowds=InstanceSet.empty(instances.image_hw, instances.categories),
-            plane=index,
-        )
-        for index, instances in planes.items()
+        AnnotatedImage.of(name, instances, plane=index)
+        for index, instances in _planes(data, meta).items()
     ]
-    write_coco(images, path)
+    conversion = Conversion(images, Path(path))
+    for _ in conversion.survey():
+        pass
+    lost = conversion.loss.lines() if conversion.loss is not None else []
+    for _ in conversion.write():
+        pass
+    if lost:
+        title = conversion.format.title
+        show_warning(f"{Path(path).name}, {title}: {'; '.join(lost)}. COCO JSON keeps all.")
     return [path]
 
 

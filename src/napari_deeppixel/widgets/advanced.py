@@ -204,6 +204,12 @@ class AdvancedSettings(QWidget):
             self._channel_axis.value = chosen if chosen in captions else _NO_AXIS
         self._channel_axis.enabled = bool(axes)
 
+    def show_channel_axis(self, axis: int | None) -> None:
+        """Show which axis holds the channels of an image that has instances."""
+        captions = {number: caption for caption, number in self._axis_numbers.items()}
+        with self._channel_axis.changed.blocked():
+            self._channel_axis.value = _NO_AXIS if axis is None else captions.get(axis, _NO_AXIS)
+
     def set_model_box_nms(self, box_nms: float) -> None:
         """Show a model's own setting."""
         with self._box_nms.changed.blocked():

@@ -226,6 +226,11 @@ class DetectTab(QWidget):
         """Axis of the chosen image that holds channels."""
         return self._advanced.channel_axis
 
+    @property
+    def score(self) -> float:
+        """Lowest score of a prediction that is shown."""
+        return float(self._score.value())
+
     def show_score(self, score: float) -> None:
         """Put the slider where earlier work had it."""
         with signals_blocked(self._score):
@@ -268,7 +273,7 @@ class DetectTab(QWidget):
             region = view_region(layer, image.image_hw)
             if region is None:
                 raise ValueError("the image is out of view: press Home to bring it back")
-        indices = plane_indices(image, scope, axis, self._current_index(image))
+        indices = plane_indices(image, scope, axis, self.current_index(image))
         return replace(job, indices=indices, region_xyxy=region)
 
     def prompt_job(self) -> DetectJob:
@@ -288,7 +293,8 @@ class DetectTab(QWidget):
             indices=(),
         )
 
-    def _current_index(self, image: ImageArray) -> tuple[int, ...]:
+    def current_index(self, image: ImageArray) -> tuple[int, ...]:
+        """Return the lead index of the plane of the chosen image that is nearest to the view."""
         layer = self.image_layer
         assert layer is not None
         position = layer.world_to_data(self._viewer.dims.point[-layer.ndim :])
@@ -306,7 +312,8 @@ class DetectTab(QWidget):
         # napari (0.9, on Mesa) crashes at the repaint after a Shapes layer is removed, unless the
         # canvas was drawn just before
         window = self.window()
-        is_drawn = window is not None and window.isVisible()
+        has_canvas = hasattr(self._viewer, "screenshot")
+        is_drawn = has_canvas and window is not None and window.isVisible()
         if is_drawn and isinstance(self._viewer.layers[event.index], Shapes):
             self._viewer.screenshot(canvas_only=True, flash=False)
 
@@ -340,6 +347,8 @@ class DetectTab(QWidget):
             axes = [(i, f"axis {i} ({letters[i]}, {sizes[i]})") for i in range(len(letters))]
         self._advanced.set_image_axes(axes)
         view = self.instance_layers
+        if view is not None and layer != self._shown_image:
+            self._advanced.show_channel_axis(view.channel_axis)
         # the list of layers changes during a run, too: the slider is the person's then
         if view is not None and layer != self._shown_image:
             with signals_blocked(self._score):

@@ -5,6 +5,8 @@ from typing import Any
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
+from napari_deeppixel.widgets.data import DataTab
+from napari_deeppixel.widgets.dataset_state import DatasetState
 from napari_deeppixel.widgets.detect import DetectTab
 from napari_deeppixel.widgets.journals import Journals
 from napari_deeppixel.widgets.live import LiveTab
@@ -27,12 +29,17 @@ class DeepPixelWidget(QWidget):
         self.journals = Journals(self)
         self.detect = DetectTab(napari_viewer, self.journals.refusal, self)
         self.review = ReviewTab(napari_viewer, self.detect, self.journals, self)
-        self.live = LiveTab(napari_viewer, self.detect, self)
+        self.datasets = DatasetState(self)
+        self.live = LiveTab(napari_viewer, self.detect, self.datasets, self)
+        self.data = DataTab(
+            napari_viewer, self.detect, self.review, self.journals, self.datasets, self
+        )
         self.tabs = QTabWidget(self)
         self.tabs.setObjectName("tabs")
         self.tabs.addTab(self.detect, "Detect")
         self.tabs.addTab(self.review, "Review")
         self.tabs.addTab(self.live, "Live")
+        self.tabs.addTab(self.data, "Data")
         self.live.review_wanted.connect(lambda: self.tabs.setCurrentWidget(self.review))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
@@ -55,6 +62,8 @@ class DeepPixelWidget(QWidget):
         super().closeEvent(event)
 
     def _shut_down(self) -> None:
+        # first: it saves what the others know of
+        self.data.shut_down()
         self.live.shut_down()
         self.review.shut_down()
         self.detect.shut_down()

@@ -30,6 +30,7 @@ from napari_deeppixel.live.status import LiveState
 from napari_deeppixel.viewer.layer_source import LayerSource
 from napari_deeppixel.viewer.layers import InstanceLayers
 from napari_deeppixel.widgets.controls import AMBER, RED, Note, TallArea, button, combo, named
+from napari_deeppixel.widgets.dataset_state import DatasetState
 from napari_deeppixel.widgets.detect import DetectTab
 from napari_deeppixel.widgets.live_freeze import FrozenFrames
 from napari_deeppixel.widgets.live_keep import LiveKeep
@@ -44,6 +45,7 @@ _LOOK_MS = 500
 _LINES = {"camera": "#9aa4b2", "model": "#5ab4f0", "screen": "#7bd88f"}
 _SIZES = ((240, 320), (480, 640), (720, 1280), (1080, 1920))
 _FREEZE, _BACK = "Freeze and correct", "Back to live"
+_SAVE_TO_FOLDER = "Save frame"
 
 
 class LiveTab(QWidget):
@@ -55,6 +57,8 @@ class LiveTab(QWidget):
         The napari viewer.
     detect
         The Detect tab: its device and its loaded model are used here, too.
+    datasets
+        Knows which dataset is open: frames are saved into it.
 
     Signals
     -------
@@ -64,9 +68,15 @@ class LiveTab(QWidget):
 
     review_wanted = Signal()
 
-    def __init__(self, viewer: Any, detect: DetectTab, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        viewer: Any,
+        detect: DetectTab,
+        datasets: DatasetState,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
-        self._viewer, self._detect = viewer, detect
+        self._viewer, self._detect, self._datasets = viewer, detect, datasets
         self.run = LiveRun(viewer, detect.run.shelf, self)
         self._seen: LiveResult | None = None
         self._problem = ""
@@ -97,9 +107,10 @@ class LiveTab(QWidget):
             "The camera goes on.",
         )
         self._save = button(
-            "Save frame",
+            _SAVE_TO_FOLDER,
             "live.save",
-            "Save the frame that is shown with its instances to the folder below.",
+            "Save the frame that is shown with its instances: into the dataset that is open in the "
+            "Data tab, or else to the folder below.",
         )
         self._status = Note("live.status")
         self._model_note = Note("live.model_note", color=AMBER)
@@ -112,7 +123,7 @@ class LiveTab(QWidget):
         )
         self._figures.setWordWrap(True)
         self._plot = LivePlot(_LINES)
-        self.keep = LiveKeep()
+        self.keep = LiveKeep(self._datasets)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -192,6 +203,7 @@ class LiveTab(QWidget):
         self._start.clicked.connect(self._on_start)
         self._freeze.clicked.connect(self._on_freeze)
         self._save.clicked.connect(self._on_save)
+        self._datasets.dataset_changed.connect(self._name_save)
         self._model.model_changed.connect(self._on_model_changed)
         self._model.activated.connect(self._on_model_chosen)
         self._score.valueChanged.connect(self._on_score_changed)
@@ -379,6 +391,10 @@ class LiveTab(QWidget):
         self._viewer.add_layer(Tracks(rows, name=name, scale=scale, tail_length=100))
 
     # -- taking frames ------------------------------------------------------------------------
+
+    def _name_save(self) -> None:
+        is_open = self._datasets.dataset is not None
+        self._save.setText("Save to dataset" if is_open else _SAVE_TO_FOLDER)
 
     def _on_save(self) -> None:
         if self.run.last is not None:

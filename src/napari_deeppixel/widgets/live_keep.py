@@ -1,6 +1,8 @@
 """What is kept of a live view: recordings, single frames, frames caught by themselves."""
 
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -24,8 +26,9 @@ from napari_deeppixel.live.pipeline import LivePipeline
 from napari_deeppixel.live.record import Recorder
 from napari_deeppixel.live.recording import RecordOptions
 from napari_deeppixel.live.result import LiveResult
-from napari_deeppixel.live.saved_frame import SavedFrame, save_frame
+from napari_deeppixel.live.saved_frame import SavedFrame, add_frame, save_frame
 from napari_deeppixel.widgets.controls import RED, Note, button, combo, named
+from napari_deeppixel.widgets.dataset_state import DatasetState
 from napari_deeppixel.widgets.worker import BackgroundTask
 
 _FINISH_LOOK_MS = 100
@@ -58,18 +61,18 @@ class FrameSaver(QObject):
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
-        self._waiting: list[tuple[LiveResult, Path, str, str]] = []
+        self._waiting: list[tuple[Callable[[], SavedFrame], str]] = []
         self._reason = ""
         self._task = BackgroundTask(self)
         self._task.yielded.connect(self._on_saved)
         self._task.failed.connect(lambda error: self.failed.emit(f"not saved: {error}"))
         self._task.finished.connect(self._next)
 
-    def save(self, result: LiveResult, folder: Path, *, source: str, reason: str = "") -> bool:
-        """Save a frame soon; return False if too many wait already."""
+    def save(self, work: Callable[[], SavedFrame], reason: str = "") -> bool:
+        """Do the work of saving a frame soon; return False if too much waits already."""
         if len(self._waiting) >= self.MAX_WAITING:
             return False
-        self._waiting.append((result, folder, source, reason))
+        self._waiting.append((work, reason))
         if not self._task.is_running:
             self._next()
         return True
@@ -82,15 +85,27 @@ class FrameSaver(QObject):
     def _next(self) -> None:
         if not self._waiting:
             return
-        result, folder, source, self._reason = self._waiting.pop(0)
-        self._task.start(lambda _cancel, _report: iter([save_frame(result, folder, source=source)]))
+        work, self._reason = self._waiting.pop(0)
+        self._task.start(lambda _cancel, _report: _done(work))
 
     def _on_saved(self, saved: SavedFrame) -> None:
         self.saved.emit(saved, self._reason)
 
 
+def _done(work: Callable[[], SavedFrame]) -> Iterator[SavedFrame]:
+    # in the thread: a generator does nothing before it is asked
+    yield work()
+
+
 class LiveKeep(QWidget):
     """Folder, recording and automatic capture.
+
+    Frames go into the dataset that is open in the window, else into the folder.
+
+    Parameters
+    ----------
+    datasets
+        Knows which dataset is open.
 
     Signals
     -------
@@ -100,8 +115,9 @@ class LiveKeep(QWidget):
 
     recording_changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, datasets: DatasetState, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._datasets, self._group = datasets, ""
         self._pipeline: LivePipeline | None = None
         self._source = ""
         self._recorder: Recorder | None = None
@@ -120,8 +136,8 @@ class LiveKeep(QWidget):
         self._folder = named(
             QLineEdit(str(Path.home() / "DeepPixel live")),
             "live.folder",
-            "Where frames and recordings go. Saved frames are PNG or TIFF images with their "
-            "instances as COCO JSON beside them.",
+            "Where recordings go, and frames while no dataset is open: PNG or TIFF images with "
+            "their instances as COCO JSON beside them.",
         )
         self._browse = named(QToolButton(), "live.browse", "Choose the folder.")
         self._browse.setText("…")
@@ -199,6 +215,7 @@ class LiveKeep(QWidget):
         self._pipeline, self._source = pipeline, source or self._source
         self.record_button.setEnabled(pipeline is not None)
         if pipeline is not None:
+            self._group = time.strftime(f"{self._source} %Y-%m-%d %H.%M.%S")
             # what went wrong before is over
             if not self._finish_timer.isActive():
                 self._record_note.say("", color="")
@@ -216,8 +233,13 @@ class LiveKeep(QWidget):
 
     def save(self, result: LiveResult, reason: str = "") -> None:
         """Save a frame with its instances."""
-        if not self.saver.save(result, self.folder, source=self._source, reason=reason):
-            self._note.say("not saved: the folder is too slow", color=RED)
+        dataset, source = self._datasets.dataset, self._source
+        if dataset is None:
+            work = partial(save_frame, result, self.folder, source=source)
+        else:
+            work = partial(add_frame, result, dataset, source=source, group=self._group)
+        if not self.saver.save(work, reason):
+            self._note.say("not saved: the disk is too slow", color=RED)
 
     def _renew_capture(self) -> None:
         kind = self._kind.currentData()
@@ -240,6 +262,7 @@ class LiveKeep(QWidget):
             self._note.say(f"{saved.image.name} is there already", color="")
             return
         self._num_saved += 1
+        self._datasets.note_change()
         full = " · the limit is reached" if self._capture and self._capture.is_full else ""
         why = f" ({reason})" if reason else ""
         self._note.say(f"{self._num_saved} saved: {saved.image.name}{why}{full}", color="")
