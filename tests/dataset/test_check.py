@@ -407,7 +407,11 @@ def test_an_index_that_lies_is_written_anew(dataset: Dataset) -> None:
     dataset.entries()
     path = dataset.path / "index.jsonl"
     assert faults_of(dataset) == []
-    path.write_text(path.read_text().replace('"num_instances": 2', '"num_instances": 3') + "{\n")
+    head, *lines = path.read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    # the number of instances
+    lies = [json.dumps([*record[:7], 3, *record[8:]]) for record in records]
+    path.write_text("\n".join([head, *lies, "[", ""]))
     fault = only_fault(Dataset.open(dataset.path))
     assert fault.kind is FaultKind.STALE_INDEX
     assert fault.message == "1 torn lines; wrong about a.png, b.png"

@@ -382,6 +382,35 @@ def test_the_journal_offers_nothing_of_what_the_dataset_has(
     assert window.session.num_visible == 3
 
 
+def test_what_could_not_be_saved_before_the_end_is_offered_again(
+    qtbot: Any, window: DataWindow, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.open_dataset(dataset)
+    window.open("1.png")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AnnotationError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dataset, "save", fail)
+        window.draw(30, 60)
+        window.viewer.layers.remove("1")
+        window.wait(lambda: window.saved_line == "NOT SAVED: the disk is gone")
+        assert window.open_id == "1.png"
+        window.dock.close()
+    other = DataWindow(qtbot, ViewerModel())
+    other.open_dataset(dataset)
+    other.open("1.png")
+    image = other.view.image
+    other.wait(lambda: other.journals.earlier(image) is not None)
+    assert other.session.num_visible == 2
+    other.find("journal.bring_back").click()
+    other.wait(lambda: dataset.entry("1.png").num_instances == 3)
+    assert other.session.num_visible == 3
+    other.settle()
+    other.dock.close()
+
+
 def test_a_run_is_saved_and_hidden_candidates_are_not(window: DataWindow, dataset: Dataset) -> None:
     window.open_dataset(dataset)
     window.open("10.png")
@@ -540,6 +569,41 @@ def test_the_image_in_the_viewer_comes_in_with_its_instances_and_is_kept_saved(
     assert dataset.entry("new.png").num_instances == 1
     window.draw(40, 60)
     window.wait(lambda: dataset.entry("new.png").num_instances == 2)
+
+
+def test_the_first_instances_of_an_image_that_came_in_without_any_are_saved(
+    window: DataWindow, dataset: Dataset
+) -> None:
+    window.open_dataset(dataset)
+    window.viewer.add_image(squares("a"), name="bare")
+    window.data.commands.add_image()
+    window.wait(lambda: window.open_id == "bare.png")
+    window.settle()
+    window.wait(lambda: window.journals._works[window.viewer.layers["bare"]].looked is not None)
+    window.dock.review.panels.by_hand.click()
+    view = window.view_of_layer("bare")
+    view.labels_layers[0].data_setitem((np.array([30]), np.array([60])), 1)
+    view.settle_all()
+    window.wait(lambda: dataset.entry("bare.png").num_instances == 1)
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_they_are_saved_before_a_switch_as_well(
+    window: DataWindow, dataset: Dataset, is_quick: bool
+) -> None:
+    window.open_dataset(dataset)
+    window.viewer.add_image(squares("a"), name="bare")
+    window.data.commands.add_image()
+    window.wait(lambda: window.open_id == "bare.png")
+    window.settle()
+    window.dock.review.panels.by_hand.click()
+    view = window.view_of_layer("bare")
+    view.labels_layers[0].data_setitem((np.array([30]), np.array([60])), 1)
+    if is_quick:
+        window.data.open_image("1.png")
+    else:
+        window.dock.close()
+    window.wait(lambda: dataset.entry("bare.png").num_instances == 1)
 
 
 def test_an_image_may_stay_where_it_is(

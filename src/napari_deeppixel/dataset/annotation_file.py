@@ -42,7 +42,6 @@ def planes_of(
     """
     document, content = in_categories(_without_ours(document, name), content)
 
-
     def tell(problem: Problem) -> None:
         if not problem.message.startswith(_KEPT):
             on_problem(problem)

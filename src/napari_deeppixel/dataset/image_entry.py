@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -14,19 +14,8 @@ from napari_deeppixel.dataset.formats.hostile import plane_hw
 # what we keep of an image file among the attributes of each of its planes
 FILE_KEYS = ("sha256", "bytes", "storage", "original_name")
 COPIED = "copied"
-# of the values in a line of the index
-_KINDS = {
-    "name": str,
-    "size": int,
-    "mtime_ns": int,
-    "num_planes": int,
-    "num_instances": int,
-    "num_unreviewed": int,
-    "group": str,
-    "file": dict,
-    "revision": int,
-    "problem": str,
-}
+_STATES = {state.value: state for state in ImageState}
+_SPLITS: dict[str | None, Split | None] = {None: None, **{split.value: split for split in Split}}
 _NUMBERS = re.compile(r"(\d+)")
 _OPEN = (InstanceState.UNREVIEWED.value, InstanceState.UNSURE.value)
 
@@ -68,22 +57,32 @@ class ImageFile:
         attributes = {"sha256": self.sha256, "bytes": self.num_bytes, "storage": storage}
         return attributes | ({"original_name": self.original_name} if self.original_name else {})
 
+    def to_line(self) -> list[Any]:
+        """Return what is in a line of the index."""
+        return [self.sha256, self.num_bytes, self.reference, self.near, self.original_name]
+
     @classmethod
-    def of_line(cls, value: dict[str, Any]) -> "ImageFile":
+    def of_line(cls, value: list[Any]) -> "ImageFile":
         """Return what a line of the index says.
 
         Raises
         ------
-        TypeError
+        TypeError, ValueError
             If it is no such line.
         """
-        file = cls(**value)
-        if type(file.num_bytes) is not int:
-            raise TypeError(f"num_bytes must be int, got {file.num_bytes!r}")
-        for text in (file.sha256, file.reference, file.near, file.original_name):
+        sha256, num_bytes, reference, near, name = value
+        for text in (sha256, reference, near, name):
             if type(text) is not str:
-                raise TypeError(f"must be text, got {text!r}")
-        return file
+                raise TypeError(f"expected text, got {text!r}")
+        if type(num_bytes) is not int:
+            raise TypeError(f"expected a number of bytes, got {num_bytes!r}")
+        return cls(
+            sha256=sha256,
+            num_bytes=num_bytes,
+            reference=reference,
+            near=near,
+            original_name=name,
+        )
 
     @classmethod
     def of_attributes(cls, attributes: Mapping[str, Any]) -> "ImageFile":
@@ -146,14 +145,27 @@ class ImageRecord:
     revision: int = 0
     problem: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the value of a line of the index."""
-        values = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        # most are copied, and a long line is read slowly
-        return values | {"file": {k: v for k, v in asdict(self.file).items() if v}}
+    def to_line(self) -> list[Any]:
+        """Return the value of a line of the index: a list, which is read faster than names."""
+        return [
+            self.name,
+            self.size,
+            self.mtime_ns,
+            self.image_hw,
+            self.num_planes,
+            self.state,
+            self.categories,
+            self.num_instances,
+            self.num_unreviewed,
+            self.split,
+            self.group,
+            self.file.to_line(),
+            self.revision,
+            self.problem,
+        ]
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "ImageRecord":
+    def of_line(cls, value: list[Any]) -> "ImageRecord":
         """Return the record of a line.
 
         Raises
@@ -161,28 +173,34 @@ class ImageRecord:
         KeyError, TypeError, ValueError
             If it is none.
         """
-        for key, kind in _KINDS.items():
-            if type(value[key]) is not kind:
-                raise TypeError(f"{key} must be {kind.__name__}, got {value[key]!r}")
-        height, width = value["image_hw"]
-        split = value["split"]
-        # each key by its name: thousands of lines are read while a person waits
-        return cls(
-            name=value["name"],
-            size=value["size"],
-            mtime_ns=value["mtime_ns"],
-            image_hw=(int(height), int(width)),
-            num_planes=value["num_planes"],
-            state=ImageState(value["state"]),
-            categories=tuple([_category_count(*each) for each in value["categories"]]),
-            num_instances=value["num_instances"],
-            num_unreviewed=value["num_unreviewed"],
-            split=None if split is None else Split(split),
-            group=value["group"],
-            file=ImageFile.of_line(value["file"]),
-            revision=value["revision"],
-            problem=value["problem"],
+        name, size, mtime_ns, image_hw, planes, state, categories, *others = value
+        instances, unreviewed, split, group, file, revision, problem = others
+        height, width = image_hw
+        for number in (size, mtime_ns, height, width, planes, instances, unreviewed, revision):
+            if type(number) is not int:
+                raise TypeError(f"expected a whole number, got {number!r}")
+        for text in (name, group, problem):
+            if type(text) is not str:
+                raise TypeError(f"expected text, got {text!r}")
+        # without __init__, which sets one attribute after the other: people wait for thousands
+        record = object.__new__(cls)
+        record.__dict__.update(
+            name=name,
+            size=size,
+            mtime_ns=mtime_ns,
+            image_hw=(height, width),
+            num_planes=planes,
+            state=_STATES[state],
+            categories=tuple([_category_count(*each) for each in categories]),
+            num_instances=instances,
+            num_unreviewed=unreviewed,
+            split=_SPLITS[split],
+            group=group,
+            file=ImageFile.of_line(file),
+            revision=revision,
+            problem=problem,
         )
+        return record
 
 
 @dataclass(frozen=True, kw_only=True)

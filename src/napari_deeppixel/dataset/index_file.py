@@ -60,7 +60,7 @@ class IndexFile:
         torn = 0
         for line in self._lines_from(0)[0]:
             record = _record_of_line(line)
-            torn += not isinstance(_value_of(line), dict)
+            torn += _value_of(line) is None
             if record is not None:
                 records[record.name] = record
         return records, torn
@@ -139,15 +139,15 @@ class IndexFile:
 
 
 def _line(record: ImageRecord) -> str:
-    return json.dumps(record.to_json())
+    return json.dumps(record.to_line())
 
 
 def _record_of_line(line: str) -> ImageRecord | None:
     value: Any = _value_of(line)
-    if not isinstance(value, dict):
+    if not isinstance(value, list):
         return None
     try:
-        return ImageRecord.from_json(value)
+        return ImageRecord.of_line(value)
     except (KeyError, TypeError, ValueError):
         return None
 

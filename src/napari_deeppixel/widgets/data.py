@@ -69,7 +69,7 @@ class DataTab(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer, self._detect, self._review = viewer, detect, review
-        self.state = state
+        self.state, self._journals = state, journals
         self._watched: QMainWindow | None = None
         self._is_shut_down = False
         self.panels = DataPanels()
@@ -167,6 +167,8 @@ class DataTab(QWidget):
         self._detect.image_changed.connect(self._follow_layers)
         self._detect.run.finished.connect(self._follow_layers)
         self._review.bar.brought_back.connect(self._follow_layers)
+        # whatever made an image's first instances, its journal is opened soon
+        self._journals.changed.connect(self._follow_layers)
         for key, do in (
             (NEXT_KEY, lambda: self.go(1)),
             (PREVIOUS_KEY, lambda: self.go(-1)),

@@ -195,6 +195,7 @@ class OpenImage(QObject):
 
     def settle(self) -> None:
         """Take over what a person did to the layers and nobody took yet: before a save."""
+        self.follow()
         if self._view is not None:
             self._view.settle_all()
 

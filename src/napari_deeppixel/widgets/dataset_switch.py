@@ -318,7 +318,7 @@ class ImageSwitcher(QObject):
     ) -> None:
         before, self.current = self.current, None
         if before is not None:
-            if not True:
+            if not before.save_here():
                 # changed while its layers left
                 self.failed.emit(
                     f"{before.image_id}: what was done last is not saved ({before.problem}). "

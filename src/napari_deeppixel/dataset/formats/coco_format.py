@@ -11,8 +11,8 @@ from napari_deeppixel.dataset.annotated import AnnotatedImage, Split
 from napari_deeppixel.dataset.formats.base import Format, Holds, ReadSource, WriteTarget
 from napari_deeppixel.dataset.formats.coco_read import planes_of_document
 from napari_deeppixel.dataset.formats.coco_write import coco_document
-from napari_deeppixel.dataset.formats.copied_images import copy_image, place_in
 from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
+from napari_deeppixel.dataset.formats.image_pairs import copy_image, place_in
 from napari_deeppixel.dataset.image_folder import ImageFolder
 
 _FILE = "instances.json"
@@ -104,12 +104,14 @@ def _find(
 
 def _write(images: Iterable[AnnotatedImage], target: WriteTarget) -> Iterator[AnnotatedImage]:
     is_file = target.path.suffix.lower() == ".json"
-    path = target.path if is_file else place_in(target.path, _FILE, target.path)
-    folder = target.images_dir or (None if is_file else target.path / "images")
+    path = target.path if is_file else target.path / _FILE
+    folder = target.images_dir
+    if folder is None and not is_file and target.copies_images:
+        folder = place_in(target.path, "images/x").parent
     written: list[AnnotatedImage] = []
     for image in images:
-        if folder is not None and target.copies_images and image.path is not None:
-            copy_image(image.path, folder, image.file_name, target.images_dir or target.path)
+        if folder is not None:
+            copy_image(image, folder)
         written.append(image)
         yield image
     path.parent.mkdir(parents=True, exist_ok=True)

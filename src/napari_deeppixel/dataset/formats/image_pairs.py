@@ -1,8 +1,8 @@
 """Image files and annotation files of one image each: which belong together, under which names."""
 
+import filecmp
 import itertools
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.errors import AnnotationError, DeepPixelError, ImageError
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceSet
@@ -314,21 +315,21 @@ def copy_image(image: AnnotatedImage, folder: Path) -> None:
     Raises
     ------
     AnnotationError
-        As `place_in`, or if the name leads out of the folder.
+        As `place_in`, if the name leads out of the folder, or another image has it there.
     OSError
         If it cannot be copied.
     """
     if image.path is None:
         return
     target = place_in(folder, portable_name(safe_name(image.file_name)))
-    if target.exists() and os.path.samefile(target, image.path):
+    if target.exists():
+        if not filecmp.cmp(target, image.path, shallow=False):
+            raise AnnotationError(
+                f"{target}: another image has this name already; choose an empty folder"
+            )
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        shutil.copyfile(image.path, temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with image.path.open("rb") as source, atomic_file(target) as copy:
+        shutil.copyfileobj(source, copy)
 
 
 def plane_entry(plane: PlaneIndex) -> str:
