@@ -190,8 +190,7 @@ def test_a_dataset_exports_its_images_on_request(tmp_path: Path) -> None:
 def test_a_cancelled_survey_writes_nothing(tmp_path: Path) -> None:
     first = coco_with_images(tmp_path / "in", eleven(), without_disc(eleven()))
     cancel = CancelToken()
-    conversion = Conversion(Annotations(first), tmp_path / "dataset", cancel=cancel)
-    survey = conversion.survey()
+    survey = Conversion(Annotations(first), tmp_path / "dataset").survey(cancel)
     next(survey)
     cancel.cancel()
     with pytest.raises(RunCancelled):

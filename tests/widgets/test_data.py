@@ -1,7 +1,6 @@
 """The Data tab on a viewer, with real datasets."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,9 @@ from napari_deeppixel.widgets.dataset_image import SavePhase
 
 
 @pytest.fixture
-def window(qtbot: Any) -> Iterator[DataWindow]:
-    made = DataWindow(qtbot, ViewerModel())
-    yield made
-    made.settle()
-    made.dock.close()
+def window(qtbot: Any) -> DataWindow:
+    # qtbot closes it
+    return DataWindow(qtbot, ViewerModel())
 
 
 @pytest.fixture
@@ -523,14 +520,14 @@ def test_a_renamed_image_keeps_its_annotations(window: DataWindow, dataset: Data
 # -- images come in -------------------------------------------------------------------------------
 
 
-def test_dropped_files_and_folders_come_in_and_what_is_no_image_is_named(
+def test_files_and_folders_come_in_and_what_is_no_image_is_named(
     window: DataWindow, dataset: Dataset, tmp_path: Path
 ) -> None:
     write_image(tmp_path / "folder" / "4.png", 4)
     write_image(tmp_path / "folder" / "deep" / "5.png", 5)
     (tmp_path / "notes.txt").write_text("no image")
     window.open_dataset(dataset)
-    window.data.commands.import_paths(
+    window.data.commands.add_images(
         [tmp_path / "folder", tmp_path / "1.png", tmp_path / "notes.txt"]
     )
     window.wait(lambda: len(window.rows()) == 5)

@@ -18,9 +18,6 @@ from napari_deeppixel.dataset.image_entry import (
     category_names,
 )
 
-# how the reader's message about an annotation begins that is no instance, but among `maskless`
-_KEPT = "has no pixel"
-
 
 def planes_of(
     document: dict[str, Any],
@@ -43,7 +40,8 @@ def planes_of(
     document, content = in_categories(_without_ours(document, name), content)
 
     def tell(problem: Problem) -> None:
-        if not problem.message.startswith(_KEPT):
+        # what is no instance, but among `maskless`
+        if not problem.is_kept:
             on_problem(problem)
 
     return list(planes_of_document(document, path, tell, categories=content.categories))

@@ -232,7 +232,8 @@ def _faults_of_categories(
     document: dict[str, Any], content: DatasetFile, name: str
 ) -> Iterator[Fault]:
     names = category_names(document)
-    used = {a.get("category_id") for a in document["annotations"] if isinstance(a, dict)}
+    ids = [a.get("category_id") for a in _dicts(document["annotations"])]
+    used = {category_id for category_id in ids if isinstance(category_id, int | str)}
     for old in (i for i in names if i in used):
         now = content.resolve(old, names[old])
         if now is None:

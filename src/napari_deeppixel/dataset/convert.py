@@ -143,13 +143,13 @@ class Conversion:
         Whether instances that a person rejected are written; None: where the format says of each
         what people said of it, and is read by programs that ask. Elsewhere they would pass for
         objects.
-    cancel
-        Looked at before each image.
 
     Attributes
     ----------
     loss
         What gets lost; None before `survey` has ended.
+    num_missing
+        Images whose file was not found, likewise.
 
     Raises
     ------
@@ -167,19 +167,18 @@ class Conversion:
         copies_images: bool = True,
         state: ImageState | None = None,
         keeps_rejected: bool | None = None,
-        cancel: CancelToken | None = None,
     ) -> None:
         self._source, self._path, self._state = source, path, state
         self.format = get_format(format_name) if format_name else format_to_write(path)
         if self.format.write is None:
             raise AnnotationError(f"{self.format.title} can be read, not written")
         self._images_dir, self._copies_images = images_dir, copies_images
-        self._cancel = cancel or CancelToken()
         self._keeps_rejected = (
             self.format.name in _KEEP_REJECTED if keeps_rejected is None else keeps_rejected
         )
         self._table = CategoryTable(categories=())
         self.loss: LossReport | None = None
+        self.num_missing = 0
         self._refuse_own_source()
 
     def _refuse_own_source(self) -> None:
@@ -195,12 +194,22 @@ class Conversion:
             )
 
     @property
+    def source_format(self) -> str | None:
+        """Name of the format of the source; None if it is no file."""
+        return self._source.format.name if isinstance(self._source, Annotations) else None
+
+    @property
     def source_problems(self) -> tuple[Problem, ...]:
         """What could not be taken as it is, of the last pass through the source."""
         return tuple(self._source.problems) if isinstance(self._source, Annotations) else ()
 
-    def survey(self) -> Iterator[ImageRead]:
+    def survey(self, cancel: CancelToken | None = None) -> Iterator[ImageRead]:
         """Read all images and work out what the format loses of them; nothing is written.
+
+        Parameters
+        ----------
+        cancel
+            Looked at before each image.
 
         Raises
         ------
@@ -210,8 +219,10 @@ class Conversion:
             If somebody asked to stop.
         """
         table, meter = CategoryTable(categories=()), LossMeter(self.format)
-        for image in self._watched():
+        self.num_missing = 0
+        for image in self._watched(cancel):
             table, _ = table.joined_with(image.categories)
+            self.num_missing += image.path is None
             meter.add(image if self._keeps_rejected else self._without_rejected(image, meter))
             yield ImageRead(number=meter.report.num_images, file_name=image.file_name)
         if not meter.report.num_images:
@@ -222,8 +233,13 @@ class Conversion:
         problems = self.source_problems
         return f": {problems[0]}" if problems else ""
 
-    def write(self) -> Iterator[ImageWritten | Converted]:
+    def write(self, cancel: CancelToken | None = None) -> Iterator[ImageWritten | Converted]:
         """Write all images; the last event is `Converted`.
+
+        Parameters
+        ----------
+        cancel
+            Looked at before each image.
 
         Raises
         ------
@@ -248,7 +264,7 @@ class Conversion:
         )
         assert self.format.write is not None  # __init__ has seen to it
         num_instances = number = 0
-        for number, image in enumerate(self.format.write(self._prepared(), target), start=1):
+        for number, image in enumerate(self.format.write(self._prepared(cancel), target), start=1):
             num_instances += len(image.instances)
             yield ImageWritten(
                 number=number, num_images=self.loss.num_images, file_name=image.file_name
@@ -261,8 +277,8 @@ class Conversion:
             problems=self.source_problems + tuple(problems),
         )
 
-    def _prepared(self) -> Iterator[AnnotatedImage]:
-        for image in self._watched():
+    def _prepared(self, cancel: CancelToken | None) -> Iterator[AnnotatedImage]:
+        for image in self._watched(cancel):
             kept = image if self._keeps_rejected else self._without_rejected(image)
             yield in_common_table(kept, self._table)
 
@@ -275,7 +291,8 @@ class Conversion:
             meter.add_rejected(len(kept) - sum(kept))
         return replace(image, instances=image.instances.select(np.array(kept, np.bool_)))
 
-    def _watched(self) -> Iterator[AnnotatedImage]:
+    def _watched(self, cancel: CancelToken | None) -> Iterator[AnnotatedImage]:
         for image in self._source:
-            self._cancel.raise_if_cancelled()
+            if cancel is not None:
+                cancel.raise_if_cancelled()
             yield image if self._state is None else replace(image, state=self._state)

@@ -1,6 +1,5 @@
 """Finds the image that an annotation names, in a folder and never outside it."""
 
-import os
 import re
 from collections.abc import Iterable
 from functools import cached_property
@@ -11,7 +10,9 @@ from napari_deeppixel.core.errors import AnnotationError
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".lsm", ".bmp", ".gif", ".webp"}
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# halves of characters, which no file system stores, among them
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_MAX_PART_BYTES = 255
 # names that Windows gives to devices, with any ending
 _DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -32,7 +33,7 @@ def safe_name(name: object) -> PurePosixPath:
     is_absolute = path.is_absolute() or bool(PureWindowsPath(name).drive)
     if is_absolute or ".." in path.parts or not path.parts:
         raise AnnotationError(f"file name {name!r} leads out of the folder")
-    if _CONTROL.search(name) or any(len(os.fsencode(part)) > 255 for part in path.parts):
+    if _CONTROL.search(name) or any(len(part.encode()) > _MAX_PART_BYTES for part in path.parts):
         raise AnnotationError(f"file name {name!r} cannot be stored")
     return path
 

@@ -21,12 +21,12 @@ from napari_deeppixel.widgets.data_categories import CategoriesPanel
 from napari_deeppixel.widgets.data_check import CheckDialog
 from napari_deeppixel.widgets.data_chooser import DatasetChooser
 from napari_deeppixel.widgets.data_entries import EntryReader
+from napari_deeppixel.widgets.data_exchange import DataExchange
 from napari_deeppixel.widgets.data_panels import (
     NEXT_KEY,
     PREVIOUS_KEY,
     UNFINISHED_KEY,
     DataPanels,
-    MenuButton,
 )
 from napari_deeppixel.widgets.data_saving import SavingLine
 from napari_deeppixel.widgets.dataset_state import DatasetState
@@ -85,28 +85,26 @@ class DataTab(QWidget):
         self.commands = DataActions(
             self, viewer, detect, state=state, switcher=self.switcher, queue=self.queue
         )
+        self.exchange = DataExchange(
+            self, state=state, queue=self.queue, save_open=self.switcher.save_here
+        )
         self.browser = ImageBrowser(self.panels, self.commands, self)
         self.reader = EntryReader(self)
         self.categories = CategoriesPanel()
         self.saving = SavingLine(self.panels, self.switcher, journals, self.queue, self)
         self._progress_timer = single_shot(self, _SHOW_PROGRESS_MS, self._show_job)
-        self._chooser = DatasetChooser(self.panels.chooser, self.commands, close=self.close_dataset)
+        self._chooser = DatasetChooser(
+            self.panels.chooser,
+            self.commands,
+            close=self.close_dataset,
+            offer_export=self.exchange.offer_export,
+        )
         self._build()
         self._connect()
         self._show_dataset()
         self._take_up()
 
     # -- building -----------------------------------------------------------------------------
-
-    @property
-    def import_button(self) -> MenuButton:
-        """Offers what its `popup` holds; call `follow_menu` after it was filled."""
-        return self.panels.import_button
-
-    @property
-    def export_button(self) -> MenuButton:
-        """As `import_button`."""
-        return self.panels.export_button
 
     def _build(self) -> None:
         self.setAcceptDrops(True)
@@ -123,6 +121,7 @@ class DataTab(QWidget):
         outer.setContentsMargins(0, 4, 0, 0)
         outer.addWidget(TallArea(content))
         self._fill_add_menu()
+        self.exchange.offer_import(panels.add.popup)
 
     def _fill_add_menu(self) -> None:
         panels, commands = self.panels, self.commands
@@ -149,7 +148,15 @@ class DataTab(QWidget):
         panels.relocate.clicked.connect(lambda: self._try(self.commands.choose_relocation))
         panels.cancel.clicked.connect(self.queue.cancel)
         self.commands.opened.connect(self._on_dataset_opened)
-        for said in (self.commands.said, self.browser.said, self.saving.said):
+        self.commands.annotations_dropped.connect(self.exchange.take)
+        self.exchange.refused.connect(self._on_switch_failed)
+        self.exchange.no_annotations.connect(lambda path: self.commands.add_images([path]))
+        for said in (
+            self.commands.said,
+            self.browser.said,
+            self.saving.said,
+            self.exchange.said,
+        ):
             said.connect(self.say)
         self.browser.open_wanted.connect(self.open_image)
         self.switcher.opened.connect(self._on_image_opened)

@@ -56,10 +56,13 @@ class DataActions(QObject):
         Message for the person.
     opened
         A dataset that is to be open.
+    annotations_dropped
+        Path that may hold annotations of another program.
     """
 
     said = Signal(str)
     opened = Signal(object)
+    annotations_dropped = Signal(object)
 
     def __init__(
         self,
@@ -152,7 +155,7 @@ class DataActions(QObject):
     # -- images come in -----------------------------------------------------------------------
 
     def import_path(self, path: Path) -> None:
-        """Take what somebody dropped or chose: an image, a folder of images, or a dataset."""
+        """Take what somebody dropped or chose: images, annotations, or a dataset."""
         self.import_paths([path])
 
     def import_paths(self, paths: Sequence[Path]) -> None:
@@ -166,6 +169,16 @@ class DataActions(QObject):
         if datasets:
             self.open_dataset(datasets[0])
             return
+        _ = self.dataset
+        others = [path for path in paths if not _is_image(path)]
+        for path in others:
+            self.annotations_dropped.emit(path)
+        images = [path for path in paths if path not in others]
+        if images:
+            self.add_images(images)
+
+    def add_images(self, paths: Sequence[Path]) -> None:
+        """Add image files, and those in folders."""
         dataset, storage = self.dataset, self.storage
         self._run_work(
             "adding images",
@@ -183,13 +196,13 @@ class DataActions(QObject):
             self._widget, "Add images", "", f"Images ({endings});;All files (*)"
         )
         if names:
-            self.import_paths([Path(name) for name in names])
+            self.add_images([Path(name) for name in names])
 
     def choose_folder(self) -> None:
         """Ask for a folder, and add the images in it."""
         folder = QFileDialog.getExistingDirectory(self._widget, "Add the images in a folder")
         if folder:
-            self.import_paths([Path(folder)])
+            self.add_images([Path(folder)])
 
     def _current_layer(self) -> Image:
         layer = self._detect.image_layer
@@ -403,6 +416,10 @@ def _is_dataset(path: Path) -> bool:
         return path.is_dir() and Dataset.is_dataset(path)
     except (DeepPixelError, OSError):
         return False
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
 def _named(entries: Sequence[ImageEntry]) -> str:

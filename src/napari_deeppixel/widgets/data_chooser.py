@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import QSettings
+from qtpy.QtWidgets import QMenu
 
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.widgets.data_actions import DataActions
@@ -23,12 +24,20 @@ class DatasetChooser:
         Open and make datasets.
     close
         Closes the one that is open.
+    offer_export
+        Puts the formats to export to into a menu.
     """
 
     def __init__(
-        self, button: MenuButton, actions: DataActions, *, close: Callable[[], object]
+        self,
+        button: MenuButton,
+        actions: DataActions,
+        *,
+        close: Callable[[], object],
+        offer_export: Callable[[QMenu], object],
     ) -> None:
         self._button, self._actions, self._close = button, actions, close
+        self._offer_export = offer_export
         # a folder that is gone since is not offered: look when somebody wants to choose
         button.popup.aboutToShow.connect(self.fill)
         self._dataset: Dataset | None = None
@@ -53,6 +62,9 @@ class DatasetChooser:
         popup.addAction("New…", actions.choose_new_dataset)
         if self._dataset is not None:
             popup.addAction("Close", self._close)
+            export = popup.addMenu("Export as")
+            if export is not None:
+                self._offer_export(export)
         recent = [path for path in self._recent() if Dataset.is_dataset(path)]
         if recent:
             popup.addSeparator()

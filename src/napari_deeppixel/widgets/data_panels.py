@@ -42,8 +42,6 @@ class MenuButton(QPushButton):
     ----------
     text, name, tooltip
         Of the button.
-    hides_empty
-        Whether it is there only while the menu has something in it: see `follow_menu`.
 
     Attributes
     ----------
@@ -51,19 +49,12 @@ class MenuButton(QPushButton):
         The menu.
     """
 
-    def __init__(self, text: str, name: str, tooltip: str, *, hides_empty: bool = False) -> None:
+    def __init__(self, text: str, name: str, tooltip: str) -> None:
         super().__init__(text)
         named(self, name, tooltip)
         self.popup = QMenu(self)
         self.popup.setToolTipsVisible(True)
         self.setMenu(self.popup)
-        self._hides_empty = hides_empty
-        self.follow_menu()
-
-    def follow_menu(self) -> None:
-        """Hide while the menu is empty: call it after actions came or went."""
-        if self._hides_empty:
-            self.setVisible(not self.popup.isEmpty())
 
 
 class DataPanels:
@@ -75,12 +66,6 @@ class DataPanels:
         )
         self.chooser.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.chooser.setMinimumWidth(60)
-        self.import_button = MenuButton(
-            "Import", "data.import", "Add annotations of another program.", hides_empty=True
-        )
-        self.export_button = MenuButton(
-            "Export", "data.export", "Write the annotations for another program.", hides_empty=True
-        )
         self.totals = Note("data.totals")
         self._make_empty()
         self._make_list()
@@ -196,8 +181,6 @@ class DataPanels:
         """Return which dataset it is, and how far it is."""
         row = QHBoxLayout()
         row.addWidget(self.chooser, 1)
-        row.addWidget(self.import_button)
-        row.addWidget(self.export_button)
         box = QVBoxLayout()
         box.addLayout(row)
         box.addWidget(self.totals)

@@ -44,11 +44,14 @@ class Problem:
         Which image or annotation in it, for people (``annotation 17 of a.png``); empty: the file.
     message
         What is wrong and what was done about it.
+    is_kept
+        Whether it is kept all the same, as it was: nothing gets lost.
     """
 
     path: Path
     entry: str
     message: str
+    is_kept: bool = False
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.path), self.entry, self.message) if part)

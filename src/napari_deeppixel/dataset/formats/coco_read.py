@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -88,8 +88,8 @@ def planes_of_document(
             raise AnnotationError(f"{path}: not a COCO file: it has no list of {key}")
         lists[key] = entries
 
-    def complain(entry: str, message: str) -> None:
-        on_problem(Problem(path=path, entry=entry, message=message))
+    def complain(entry: str, message: str, *, is_kept: bool = False) -> None:
+        on_problem(Problem(path=path, entry=entry, message=message, is_kept=is_kept))
 
     table = _FileTable.read(lists["categories"], complain, categories, merged or {})
     extra = {key: value for key, value in document.items() if key not in lists}
@@ -167,6 +167,10 @@ def _file_name(value: Any, complain: Callable[[str], None]) -> PurePosixPath:
         name = safe_name(PurePosixPath(value.replace("\\", "/")).name)
         complain(f"{error}; taken as {str(name)!r}")
         return name
+
+
+class _Complain(Protocol):
+    def __call__(self, entry: str, message: str, *, is_kept: bool = False) -> None: ...
 
 
 class _FileTable:
@@ -293,7 +297,7 @@ class _ImageReader:
         image: _ImageEntry,
         name: PurePosixPath,
         table: _FileTable,
-        complain: Callable[[str, str], None],
+        complain: _Complain,
     ) -> None:
         self._entry, self._name, self._table = image.entry, name.as_posix(), table
         self._complain = complain
@@ -359,7 +363,8 @@ class _ImageReader:
             self._complain(where, f"{error}; the annotation is left out")
             return None
         if mask is None:
-            self._complain(where, "has no pixel: no instance, but kept as it is")
+            message = "has no pixel: no instance, but kept as it is"
+            self._complain(where, message, is_kept=True)
             self._maskless.append(annotation | {"category_id": category_id})
             return None
         extra = take.mapping(annotation, "attributes")
