@@ -175,6 +175,17 @@ def test_a_second_conversion_into_a_dataset_changes_nothing_there(tmp_path: Path
     assert_same_instances(after.instances, before.instances)
 
 
+def test_annotations_come_to_an_image_that_has_none_yet(tmp_path: Path) -> None:
+    first = coco_with_images(tmp_path / "in", eleven())
+    dataset = Dataset.create(tmp_path / "dataset", categories=CELLS)
+    dataset.add_file(tmp_path / "in" / "day 1" / "eleven.png")
+    done = convert(first, tmp_path / "dataset")
+    assert (done.num_images, done.problems) == (1, ())
+    (image,) = dataset.annotated()
+    # it keeps the name that it has in the dataset
+    assert (image.file_name, len(image.instances)) == ("eleven.png", 11)
+
+
 def test_a_dataset_exports_its_images_on_request(tmp_path: Path) -> None:
     first = coco_with_images(tmp_path / "in", eleven())
     convert(first, tmp_path / "dataset")

@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -114,8 +115,17 @@ class Wish:
     group: str = ""
 
 
-def add(folder: DatasetFolder, content: Content, wish: Wish) -> tuple[ImageRecord, bool]:
-    """Bring an image into a dataset; return its record and whether it is new.
+class Arrival(StrEnum):
+    """What became of an image that was to come in, by its content."""
+
+    NEW = "new"
+    # it was there, and had no annotation yet
+    JOINED = "joined"
+    KNOWN = "known"
+
+
+def add(folder: DatasetFolder, content: Content, wish: Wish) -> tuple[ImageRecord, Arrival]:
+    """Bring an image into a dataset; return its record and what became of it.
 
     Raises
     ------
@@ -135,23 +145,25 @@ def add(folder: DatasetFolder, content: Content, wish: Wish) -> tuple[ImageRecor
     with folder.locked():
         known = _with_same_content(folder, content, wish)
     if known is not None:
-        return known, False
+        return known
     # outside the lock: others need not wait while a large image is copied
     with folder.writing(), _copied(folder, content, wish) as copy, folder.locked():
         known = _with_same_content(folder, content, wish)
         if known is not None:
-            return known, False
-        return _added(folder, content, wish, copy), True
+            return known
+        return _added(folder, content, wish, copy), Arrival.NEW
 
 
-def _with_same_content(folder: DatasetFolder, content: Content, wish: Wish) -> ImageRecord | None:
+def _with_same_content(
+    folder: DatasetFolder, content: Content, wish: Wish
+) -> tuple[ImageRecord, Arrival] | None:
     records = folder.index.latest()
     for name in folder.index.with_sha256(content.sha256):
         record = records[name]
         _put_back(folder, record, content)
         if record.categories or not wish.planes:
-            return record
-        return _joined(folder, record, wish)
+            return record, Arrival.KNOWN
+        return _joined(folder, record, wish), Arrival.JOINED
     return None
 
 

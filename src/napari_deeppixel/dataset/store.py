@@ -73,10 +73,13 @@ class Added:
         As lists show it.
     is_new
         Whether it was not in the dataset already, by its content.
+    has_taken_planes
+        Whether what came with it is in the dataset now: not so if it was there with annotations.
     """
 
     entry: ImageEntry
     is_new: bool
+    has_taken_planes: bool
 
 
 class Dataset(CategoryMethods, ImageFileMethods):
@@ -307,8 +310,12 @@ class Dataset(CategoryMethods, ImageFileMethods):
         return self._add(adding.Content.of_pixels(pixels), wish)
 
     def _add(self, content: adding.Content, wish: adding.Wish) -> Added:
-        record, is_new = adding.add(self._folder, content, wish)
-        return Added(entry=self._folder.known_entries([record])[0], is_new=is_new)
+        record, arrival = adding.add(self._folder, content, wish)
+        return Added(
+            entry=self._folder.known_entries([record])[0],
+            is_new=arrival is adding.Arrival.NEW,
+            has_taken_planes=arrival is not adding.Arrival.KNOWN,
+        )
 
     # what is said of images
 

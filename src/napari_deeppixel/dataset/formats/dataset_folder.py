@@ -49,7 +49,7 @@ def _state(planes: list[AnnotatedImage]) -> ImageState | None:
 def _refusal(added: Added, planes: list[AnnotatedImage], file_name: str) -> str:
     """Return why annotations did not come in; empty if they did."""
     num_instances = sum(len(plane.instances) for plane in planes)
-    if added.is_new or added.entry.num_instances == num_instances == 0:
+    if added.has_taken_planes or not num_instances:
         return ""
     there = added.entry.file_name
     name = "" if there == file_name else f" as {there}"
