@@ -219,3 +219,21 @@ def test_a_link_in_the_target_does_not_lead_out_of_it(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="link"):
         list(conversion.write())
     assert not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.parametrize("name", ["../../b.png", "/etc/b.png", "C:\\b.png", "..\\b.png"])
+def test_a_name_that_leads_out_of_the_folder_is_told_and_stays_inside(
+    tmp_path: Path, name: str
+) -> None:
+    first = coco_with_images(tmp_path / "in", eleven())
+    document = json.loads(first.read_text(encoding="utf-8"))
+    document["images"][0]["file_name"] = name
+    first.write_text(json.dumps(document), encoding="utf-8")
+    iio.imwrite(tmp_path / "b.png", pixels_for(eleven()))
+    annotations = Annotations(first)
+    (image,) = annotations
+    assert (image.file_name, image.path) == ("b.png", None)
+    assert "leads out of the folder; taken as 'b.png'" in str(annotations.problems[0])
+    # where people say that the images are, the name alone is looked for
+    (found,) = Annotations(first, images_dir=tmp_path)
+    assert found.path == tmp_path / "b.png"

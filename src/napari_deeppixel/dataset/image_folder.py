@@ -38,6 +38,23 @@ def safe_name(name: object) -> PurePosixPath:
     return path
 
 
+def inner_name(name: str) -> PurePosixPath:
+    """Return the part of a file name that may be used inside a folder, wherever it leads.
+
+    Many programs write absolute paths, or such as ``../images/a.png``: the last part is worth
+    something.
+
+    Raises
+    ------
+    AnnotationError
+        If nothing is left.
+    """
+    try:
+        return safe_name(name)
+    except AnnotationError:
+        return safe_name(PurePosixPath(name.replace("\\", "/")).name)
+
+
 def portable_name(name: PurePosixPath) -> PurePosixPath:
     """Return a relative name that every system can store: what is odd becomes ``_``."""
     parts = []

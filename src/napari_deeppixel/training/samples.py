@@ -15,7 +15,7 @@ from napari_deeppixel.core.image import as_image_array, pick_channels
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.dataset.formats.coco import read_coco
-from napari_deeppixel.dataset.image_folder import ImageFolder
+from napari_deeppixel.dataset.image_folder import ImageFolder, inner_name
 
 # two RGB channels differ by more than this on average in a colour image
 _COLOUR_DIFFERENCE = 4.0
@@ -61,7 +61,9 @@ def read_split(folder: Path, normalization: Normalization) -> list[Sample]:
     samples = []
     images = ImageFolder(folder)
     for image in read_coco(folder / "instances.json"):
-        path = images.find(image.file_name) or folder / image.file_name
+        path = folder / image.file_name
+        if not path.exists():
+            path = images.find(inner_name(image.file_name).as_posix()) or path
         try:
             pixels = as_image_array(iio.imread(path), name=path.name).plane()
         # a damaged PNG ends in SyntaxError, a TIFF in ZeroDivisionError, TiffFileError and more

@@ -1,6 +1,7 @@
 """Opens annotation files of all formats as layers."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.convert import Annotations
 from napari_deeppixel.dataset.folder import FILE_NAME as DATASET_FILE
 from napari_deeppixel.dataset.formats.base import Problem
+from napari_deeppixel.dataset.formats.coco import read_coco
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
 from napari_deeppixel.dataset.formats.registry import guess_format
 from napari_deeppixel.dataset.image_file import read_image
@@ -64,6 +66,8 @@ def _label_layers(path: Path) -> list[LayerData]:
 
 def _annotated_layers(path: Path) -> list[LayerData]:
     annotations = Annotations(_annotations_at(path))
+    if annotations.format.name == "coco" and path.is_file():
+        return _coco_layers(path)
     by_file: dict[str, list[AnnotatedImage]] = {}
     for annotated in annotations:
         if len(by_file) == MAX_IMAGES and annotated.file_name not in by_file:
@@ -73,6 +77,28 @@ def _annotated_layers(path: Path) -> list[LayerData]:
     _tell(annotations.problems)
     layers: list[LayerData] = []
     for file_name, planes in by_file.items():
+        layers += _image_layers(path, file_name, planes)
+    return layers
+
+
+def _coco_layers(path: Path) -> list[LayerData]:
+    """Return the layers of a COCO file, whose names of images may lead out of its folder.
+
+    `napari-deeppixel segment` writes such names. Nothing is copied here, only shown.
+    """
+    problems: list[Problem] = []
+    by_file: dict[str, list[AnnotatedImage]] = {}
+    for annotated in read_coco(path, on_problem=problems.append):
+        place = path.parent / annotated.file_name
+        found = replace(annotated, path=place if place.is_file() else None)
+        by_file.setdefault(annotated.file_name, []).append(found)
+    _tell(problems)
+    if len(by_file) > MAX_IMAGES:
+        show_warning(f"{path.name} holds {len(by_file)} images; the first {MAX_IMAGES} are opened.")
+    layers: list[LayerData] = []
+    for file_name, planes in list(by_file.items())[:MAX_IMAGES]:
+        if planes[0].path is None:
+            show_warning(f"{file_name} is not beside {path.name}: its instances are opened alone.")
         layers += _image_layers(path, file_name, planes)
     return layers
 

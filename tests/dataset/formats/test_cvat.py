@@ -81,12 +81,24 @@ def test_run_lengths_are_those_that_cvat_reads(tmp_path: Path) -> None:
         "width": "120",
         "height": "90",
     }
-    assert [each.text for each in root.iterfind("meta/task/labels/label/name")] == [
+    assert [each.text for each in root.iterfind("meta/project/labels/label/name")] == [
         "nucleus",
         "cell body",
     ]
     for shape, mask in zip(image.findall("mask"), eleven().instances.masks, strict=True):
         assert np.array_equal(as_cvat_documents(shape, ELEVEN_HW), mask.to_mask(ELEVEN_HW))
+
+
+def test_every_image_is_of_a_subset_that_the_project_names(tmp_path: Path) -> None:
+    splits = (Split.VAL, None, Split.TRAIN, Split.VAL)
+    images = [eleven(file_name=f"{i}.png", split=split) for i, split in enumerate(splits)]
+    write_with(CVAT, images, tmp_path / "out.xml")
+    root = ElementTree.parse(tmp_path / "out.xml").getroot()
+    subsets = ["val", "default", "train"]
+    assert [each.text for each in root.iterfind("meta/project/tasks/task/subset")] == subsets
+    assert [each.get("subset") for each in root.findall("image")] == [*subsets, "val"]
+    backs, _ = read_with(CVAT, tmp_path / "out.xml")
+    assert [back.split for back in backs] == list(splits)
 
 
 @few

@@ -111,7 +111,7 @@ def test_lists_and_xml_are_those_of_voc(tmp_path: Path) -> None:
     free = eleven(file_name="free.png", split=None)
     write_with(VOC, [eleven(), free], tmp_path)
     lists = tmp_path / "ImageSets/Segmentation"
-    assert (lists / "val.txt").read_text() == '"day 1/eleven"\n'
+    assert (lists / "val.txt").read_text() == "day 1/eleven\n"
     assert (lists / "default.txt").read_text() == "free\n"
     assert (tmp_path / "labelmap.txt").read_text() == (
         "# label:color_rgb:parts:actions\nbackground:0,0,0::\nnucleus:86,180,233::\n"
@@ -177,6 +177,18 @@ def test_pngs_in_colour_are_read_by_their_colours(tmp_path: Path) -> None:
     assert problems == []
     assert image.instances.handles.tolist() == [1, 2]
     assert image.instances.category_ids.tolist() == [1, 2]
+
+
+def test_a_labelmap_without_colours_means_those_of_voc(tmp_path: Path) -> None:
+    # as datumaro exports what has no colours: RGB, and label after label in VOC's own
+    drawn = voc_colors()[label_array(CLASSES)]
+    folder = made_folder(
+        tmp_path, classes=as_png(drawn), labelmap="background:::\ncell:::\ndebris:::\n"
+    )
+    (image,), problems = read_with(VOC, folder)
+    assert problems == []
+    names = [image.categories.name_of(each.category_id) for each in image.instances]
+    assert names == ["cell", "debris"]
 
 
 def test_without_a_labelmap_the_classes_are_those_of_2012(tmp_path: Path) -> None:

@@ -63,6 +63,27 @@ def test_lines_are_polygons_that_coco_fills_to_the_masks(tmp_path: Path) -> None
         assert np.array_equal(filled, mask.to_mask(ELEVEN_HW))
 
 
+def test_ultralytics_finds_labels_of_images_that_lay_in_a_folder_called_images(
+    tmp_path: Path,
+) -> None:
+    names = ("images/a.png", "a.png", "day/labels/a.png")
+    images = [with_pixels(eleven(file_name=name), tmp_path / "in") for name in names]
+    write_with(YOLO, images, tmp_path / "out")
+    written = sorted((tmp_path / "out/images").rglob("*.png"))
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in written] == [
+        "images/val/a-2.png",
+        "images/val/a.png",
+        "images/val/day/a.png",
+    ]
+    for path in written:
+        # its own rule: the last "images" of the path becomes "labels"
+        label = Path("/labels/".join(str(path).rsplit("/images/", 1))).with_suffix(".txt")
+        assert len(label.read_text().splitlines()) == 11
+    backs, problems = read_with(YOLO, tmp_path / "out")
+    assert problems == []
+    assert [len(back.instances) for back in backs] == [11, 11, 11]
+
+
 def test_the_data_file_names_classes_and_folders(tmp_path: Path) -> None:
     write_with(YOLO, [eleven()], tmp_path / "out")
     assert (tmp_path / "out/data.yaml").read_text() == (

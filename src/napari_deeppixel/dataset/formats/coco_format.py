@@ -13,12 +13,14 @@ from napari_deeppixel.dataset.formats.coco_read import planes_of_document
 from napari_deeppixel.dataset.formats.coco_write import coco_document
 from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
 from napari_deeppixel.dataset.formats.image_pairs import copy_image, place_in
-from napari_deeppixel.dataset.image_folder import ImageFolder
+from napari_deeppixel.dataset.image_folder import ImageFolder, inner_name, is_inside
 
 _FILE = "instances.json"
 # what is read to guess: keys of COCO come early, or the file is read as a whole
 _PEEK_BYTES = 1 << 16
 _SPLIT_FOLDERS = {split.value: split for split in Split} | {"valid": Split.VAL}
+# folders with label images called as the images are
+_PANOPTIC = "panoptic_"
 
 
 def _looks_like(path: Path) -> bool:
@@ -60,8 +62,17 @@ def _read(source: ReadSource) -> Iterator[AnnotatedImage]:
         raise AnnotationError(f"{source.path}: there is no {_FILE} in this folder")
     for path in paths:
         split = None if path.parent == source.path else _split_of(path)
-        beside = ImageFolder(path.parent)
-        yield from _read_file(source, path, source.images, split, beside)
+        yield from _read_file(source, path, source.images, split, *_folders_beside(source, path))
+
+
+def _folders_beside(source: ReadSource, path: Path) -> Iterator[ImageFolder]:
+    """Yield the folders where the images of one COCO file of a folder are, the likeliest first."""
+    if path.parent == source.path / "annotations":
+        name = path.stem.removeprefix("instances_")
+        for folder in (source.images.root / "images" / name, source.images.root / name):
+            if folder.is_dir() and is_inside(folder, source.images.root):
+                yield ImageFolder(folder)
+    yield ImageFolder(path.parent)
 
 
 def _split_of(path: Path) -> Split | None:
@@ -74,32 +85,45 @@ def _read_file(
     path: Path,
     images: ImageFolder,
     split: Split | None,
-    beside: ImageFolder | None = None,
+    *beside: ImageFolder,
 ) -> Iterator[AnnotatedImage]:
     document = read_json(path, limit=MAX_TEXT_BYTES)
     for image in planes_of_document(document, path, source.on_problem):
-        found = _find(source, image.file_name, path, (beside, images))
+        entry = f"image {image.file_name}"
+        try:
+            name = inner_name(image.file_name).as_posix()
+        except AnnotationError as error:
+            source.complain(f"{error}; left out with its annotations", entry=entry, path=path)
+            continue
+        if name != image.file_name:
+            message = f"the file name leads out of the folder; taken as {name!r}"
+            source.complain(message, entry=entry, path=path)
+        found = _find(source, name, path, (*beside, images))
         if found is None:
             source.complain(
                 f"there is no such image in {images.root}; its annotations come in without it",
-                entry=f"image {image.file_name}",
+                entry=entry,
                 path=path,
             )
-        yield replace(image, path=found, split=image.split or split)
+        yield replace(image, file_name=name, path=found, split=image.split or split)
 
 
 def _find(
-    source: ReadSource, file_name: str, path: Path, folders: tuple[ImageFolder | None, ...]
+    source: ReadSource, file_name: str, path: Path, folders: tuple[ImageFolder, ...]
 ) -> Path | None:
     for folder in folders:
         try:
-            found = None if folder is None else folder.find(file_name)
+            found = folder.find(file_name)
         except AnnotationError as error:
             source.complain(str(error), entry=f"image {file_name}", path=path)
             return None
-        if found is not None:
+        if found is not None and not _is_panoptic(found, folder):
             return found
     return None
+
+
+def _is_panoptic(path: Path, folder: ImageFolder) -> bool:
+    return any(part.startswith(_PANOPTIC) for part in path.relative_to(folder.root).parts[:-1])
 
 
 def _write(images: Iterable[AnnotatedImage], target: WriteTarget) -> Iterator[AnnotatedImage]:

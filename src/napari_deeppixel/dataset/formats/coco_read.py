@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -31,7 +31,6 @@ from napari_deeppixel.dataset.formats.coco_values import (
     whole_of,
 )
 from napari_deeppixel.dataset.formats.hostile import plane_hw
-from napari_deeppixel.dataset.image_folder import safe_name
 
 # fingerprint of the mask that a foreign ``bbox`` or ``area`` belongs to; in memory alone
 MASK_KEY = "_mask"
@@ -133,11 +132,9 @@ class _ImageEntry:
     entry: dict[str, Any]
 
 
-def _names(
-    entries: list[Any], complain: Callable[[str, str], None]
-) -> dict[_ImageEntry, PurePosixPath]:
+def _names(entries: list[Any], complain: Callable[[str, str], None]) -> dict[_ImageEntry, str]:
     """Return the usable entries of images with their names."""
-    found: dict[_ImageEntry, PurePosixPath] = {}
+    found: dict[_ImageEntry, str] = {}
     ids: set[tuple[type, Any]] = set()
     for position, entry in enumerate(entries):
         where = f"image at place {position}"
@@ -148,7 +145,7 @@ def _names(
             complain(where, f"two images have the same id {entry['id']!r}; the first one counts")
             continue
         try:
-            name = _file_name(entry.get("file_name"), partial(complain, where))
+            name = _file_name(entry.get("file_name"))
         except AnnotationError as error:
             complain(where, f"{error}; left out with its annotations")
             continue
@@ -157,16 +154,11 @@ def _names(
     return found
 
 
-def _file_name(value: Any, complain: Callable[[str], None]) -> PurePosixPath:
-    try:
-        return safe_name(value)
-    except AnnotationError as error:
-        if not isinstance(value, str):
-            raise
-        # many programs write absolute paths: the name alone is worth something
-        name = safe_name(PurePosixPath(value.replace("\\", "/")).name)
-        complain(f"{error}; taken as {str(name)!r}")
-        return name
+def _file_name(value: Any) -> str:
+    # whoever opens or writes files by it asks `image_folder.safe_name` first
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise AnnotationError(f"a file name must be text, got {value!r}")
+    return value.replace("\\", "/")
 
 
 class _Complain(Protocol):
@@ -295,11 +287,11 @@ class _ImageReader:
     def __init__(
         self,
         image: _ImageEntry,
-        name: PurePosixPath,
+        name: str,
         table: _FileTable,
         complain: _Complain,
     ) -> None:
-        self._entry, self._name, self._table = image.entry, name.as_posix(), table
+        self._entry, self._name, self._table = image.entry, name, table
         self._complain = complain
         self._hw = (1, 1)
         self._handles: dict[bool, set[int]] = {False: set(), True: set()}

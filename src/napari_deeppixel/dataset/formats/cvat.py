@@ -3,9 +3,14 @@
 Masks are exact. Which one lies over another is CVAT's ``z_order``, our level. What else CVAT knows
 of a shape (occluded, group, its attributes) is kept and written again. CVAT's export as COCO is
 read by the COCO format.
+
+Written as CVAT exports a project with a task for each subset: datumaro takes images of subsets from
+projects only.
 """
 
 import itertools
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +32,8 @@ from napari_deeppixel.dataset.formats.xml_files import xml_text
 
 _FILE_NAME = "annotations.xml"
 _LOOK_BYTES = 65_536
+# as CVAT calls the subset of images that are in no split
+_NO_SPLIT = "default"
 # what CVAT itself says of a shape that a person drew; extras may say otherwise
 _SHAPE_DEFAULTS = {"source": "manual", "occluded": "0"}
 _SHAPE_KEYS = ("source", "occluded", "group_id")
@@ -53,26 +60,35 @@ def _write(images: Iterable[AnnotatedImage], target: WriteTarget) -> Iterator[An
     path = target.path / _FILE_NAME if is_folder else target.path
     images_dir = target.images_dir or (target.path / "images" if is_folder else None)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
-        _write_lines(file, '<?xml version="1.0" encoding="utf-8"?>', "<annotations>")
-        _write_lines(file, "  <version>1.1</version>", *_meta(target.categories))
+    # the subsets come before the images, and are known after them
+    with atomic_file(path) as file, tempfile.TemporaryFile() as body:
+        subsets: dict[str, None] = {}
         ids = itertools.count()
 
         def write_one(flat: FlatImage) -> None:
             name = put_image(flat, images_dir if target.copies_images else None)
             # whole before it goes into the file, or an error in the midst would stay there
             lines = list(_image(flat.image, name.as_posix(), next(ids)))
-            _write_lines(file, *lines)
+            _write_lines(body, *lines)
+            subsets[_subset(flat.image)] = None
 
         yield from write_flat(images, target, write_one)
+        _write_lines(file, '<?xml version="1.0" encoding="utf-8"?>', "<annotations>")
+        _write_lines(file, "  <version>1.1</version>", *_meta(target.categories, subsets))
+        body.seek(0)
+        shutil.copyfileobj(body, file)
         _write_lines(file, "</annotations>")
+
+
+def _subset(image: AnnotatedImage) -> str:
+    return _NO_SPLIT if image.split is None else image.split.value
 
 
 def _write_lines(file: IO[bytes], *lines: str) -> None:
     file.write("".join(f"{line}\n" for line in lines).encode())
 
 
-def _meta(categories: CategoryTable) -> list[str]:
+def _meta(categories: CategoryTable, subsets: Iterable[str]) -> list[str]:
     labels = [
         f"        <label><name>{escape(xml_text(category.name, 'category'))}</name>"
         f"<color>{category.color}</color><attributes></attributes></label>"
@@ -80,11 +96,14 @@ def _meta(categories: CategoryTable) -> list[str]:
     ]
     return [
         "  <meta>",
-        "    <task>",
+        "    <project>",
+        "      <tasks>",
+        *(f"        <task><subset>{subset}</subset></task>" for subset in subsets),
+        "      </tasks>",
         "      <labels>",
         *labels,
         "      </labels>",
-        "    </task>",
+        "    </project>",
         "  </meta>",
     ]
 
@@ -98,10 +117,8 @@ def _tag(name: str, attributes: Mapping[str, Any]) -> str:
 
 def _image(image: AnnotatedImage, name: str, number: int) -> Iterator[str]:
     height, width = image.image_hw
-    subset = {} if image.split is None else {"subset": image.split.value}
-    yield "  " + _tag(
-        "image", {"id": number, "name": name} | subset | {"width": width, "height": height}
-    )
+    place = {"id": number, "name": name, "subset": _subset(image)}
+    yield "  " + _tag("image", place | {"width": width, "height": height})
     orders = z_orders(image.instances)
     for instance, z_order in zip(image.instances, orders.tolist(), strict=True):
         extra = image.instance_extras.get(instance.uuid, {}).get(CVAT_KEY)

@@ -151,9 +151,12 @@ def read_classes(root: Path, source: ReadSource) -> VocClasses:
     shown = {at: name for at, name in enumerate(names) if not _is_nothing(name)}
     first = 0 if names and names[0].casefold() == _BACKGROUND else 1
     has_file = path.is_file()
+    # datumaro names no colours where it draws in VOC's own
+    usual = packed_colors(voc_colors())[first:].tolist()
+    drawn = colors if max(colors, default=0) >= 0 else [*usual[: len(names)], *colors[len(usual) :]]
     return VocClasses(
         names={at + first: name for at, name in shown.items()},
-        colors={colors[at]: name for at, name in reversed(shown.items()) if colors[at] > 0},
+        colors={drawn[at]: name for at, name in reversed(shown.items()) if drawn[at] > 0},
         known={
             name: f"#{colors[at]:06x}" if colors[at] > 0 else palette_color(position)
             for position, (at, name) in enumerate(shown.items())
@@ -194,11 +197,11 @@ def read_splits(root: Path) -> dict[str, Split]:
 
 def _names(path: Path) -> Iterator[str]:
     for line in read_text(path).splitlines():
-        # datumaro puts names with blanks in quotes
+        # some programs put names with blanks in quotes
         name = line.strip()
         yield name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name
 
 
 def list_text(names: Iterable[str]) -> str:
-    """Return a list of images, one a line."""
-    return "".join(f'"{name}"\n' if " " in name else f"{name}\n" for name in names)
+    """Return a list of images, one a line; blanks in names stay as they are, as in datumaro."""
+    return "".join(f"{name}\n" for name in names)

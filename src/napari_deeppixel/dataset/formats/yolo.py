@@ -6,7 +6,9 @@ joined by cuts without a width, as Ultralytics itself does when it converts COCO
 written along pixel edges and read by COCO's rule, which gives back exactly what was written.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -33,6 +35,8 @@ from napari_deeppixel.dataset.formats.yolo_folder import (
 )
 from napari_deeppixel.dataset.image_file import image_hw
 
+# Ultralytics finds labels by turning the last "images" of a path into "labels"
+_LAYOUT_FOLDERS = ("images", "labels")
 # what rounding may put outside of 0..1
 _TOLERANCE = 1e-6
 
@@ -51,8 +55,23 @@ def _class_indices(categories: CategoryTable) -> dict[int, int]:
 
 def _write(images: Iterable[AnnotatedImage], target: WriteTarget) -> Iterator[AnnotatedImage]:
     target.path.mkdir(parents=True, exist_ok=True)
-    yield from write_flat(images, target, partial(_write_image, target))
+    yield from write_flat(_renamed(images), target, partial(_write_image, target))
     _write_data_file(target)
+
+
+def _renamed(images: Iterable[AnnotatedImage]) -> Iterator[AnnotatedImage]:
+    """Yield images under names without folders of the layout; equal ones are numbered."""
+    owners: dict[str, str] = {}
+    for image in images:
+        path = PurePosixPath(image.file_name)
+        folders = [each for each in path.parent.parts if each.casefold() not in _LAYOUT_FOLDERS]
+        endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+        names = (str(PurePosixPath(*folders, path.stem + end + path.suffix)) for end in endings)
+        # planes of a stack share a name
+        name = next(
+            n for n in names if owners.setdefault(n.casefold(), image.file_name) == image.file_name
+        )
+        yield image if name == image.file_name else replace(image, file_name=name)
 
 
 def _write_image(target: WriteTarget, flat: FlatImage) -> None:
