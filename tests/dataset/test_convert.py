@@ -237,3 +237,14 @@ def test_a_name_that_leads_out_of_the_folder_is_told_and_stays_inside(
     # where people say that the images are, the name alone is looked for
     (found,) = Annotations(first, images_dir=tmp_path)
     assert found.path == tmp_path / "b.png"
+
+
+def test_a_file_of_nothing_but_crowds_is_told(tmp_path: Path) -> None:
+    image = eleven()
+    crowds_only = replace(
+        image, instances=InstanceSet.empty(image.image_hw, CELLS), crowds=image.instances
+    )
+    annotations = Annotations(coco_with_images(tmp_path / "in", crowds_only))
+    (read,) = annotations
+    assert (len(read.instances), len(read.crowds)) == (0, 11)
+    assert "all 11 annotations are marked iscrowd" in str(annotations.problems[-1])

@@ -88,7 +88,10 @@ def _read_file(
     *beside: ImageFolder,
 ) -> Iterator[AnnotatedImage]:
     document = read_json(path, limit=MAX_TEXT_BYTES)
+    num_instances = num_crowds = 0
     for image in planes_of_document(document, path, source.on_problem):
+        num_instances += len(image.instances)
+        num_crowds += len(image.crowds)
         entry = f"image {image.file_name}"
         try:
             name = inner_name(image.file_name).as_posix()
@@ -106,6 +109,12 @@ def _read_file(
                 path=path,
             )
         yield replace(image, file_name=name, path=found, split=image.split or split)
+    if num_crowds and not num_instances:
+        source.complain(
+            f"all {num_crowds:,} annotations are marked iscrowd, as datumaro writes masks: they "
+            "are crowd regions, no instances; set iscrowd to 0 in the file if they are objects",
+            path=path,
+        )
 
 
 def _find(
