@@ -119,6 +119,8 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=300)
     parser.add_argument("--folder", type=Path, help="where to make it; default: a temporary folder")
     arguments = parser.parse_args()
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=arguments.folder)) / "set"
     try:
         dataset = make_dataset(folder, arguments.images, arguments.instances)
