@@ -14,9 +14,11 @@ from qtpy.QtWidgets import QWidget
 from tests.edits.compare import assert_same_snapshot
 from tests.widgets.review_window import HW, SQUARES, ReviewWindow, squares, use_engine
 
+from napari_deeppixel.core.category import Category, CategoryTable
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.edits import reshape_tools
 from napari_deeppixel.edits.queue import QueueOrder
+from napari_deeppixel.edits.session import DONE_STATES
 
 
 @pytest.fixture
@@ -92,6 +94,30 @@ def test_number_keys_set_the_category_of_all_that_is_selected(window: ReviewWind
     assert names == {"a": 2, "b": 2, "c": 1}
     window.key("7")
     assert window.status.startswith("No category 7: there is cell, debris.")
+
+
+def test_the_key_of_a_category_goes_before_its_number_and_behind_commands(
+    window: ReviewWindow,
+) -> None:
+    table = CategoryTable(
+        categories=(
+            Category(id=5, name="mitosis", color="#ff0000", key="1"),
+            Category(id=6, name="crystal", color="#00ff00", key="x"),
+            Category(id=7, name="granule", color="#0000ff", key="g"),
+        )
+    )
+    window.session.join_categories(table)
+    names = window.session.categories
+    window.tools.select([window.ref("a")])
+    # the first of the list is called cell
+    window.key("1")
+    assert names.name_of(window.get(window.ref("a")).category_id) == "mitosis"
+    window.key("x")
+    assert names.name_of(window.get(window.ref("a")).category_id) == "crystal"
+    # G says that an instance is good
+    window.key("g")
+    assert names.name_of(window.get(window.ref("a")).category_id) == "crystal"
+    assert window.get(window.ref("a")).state in DONE_STATES
 
 
 def test_a_typed_category_is_added_and_offered_everywhere(window: ReviewWindow) -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+# group of the commands that name a category by its place in the list
+CATEGORY = "Category"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Command:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from napari.layers import Image, Labels, Layer
@@ -347,6 +348,13 @@ class ReviewTab(QWidget):
         if self._view is None:
             return
         categories = self._view.session.categories.categories
+        self.keys.set_category_keys(
+            {
+                category.key: partial(self.tools.set_category, category.name)
+                for category in categories
+                if category.key
+            }
+        )
         for box in (self.panels.category, self.panels.drawn_category):
             chosen = box.currentData()
             with signals_blocked(box):

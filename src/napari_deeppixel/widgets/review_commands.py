@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from napari_deeppixel.core.instance import InstanceState
-from napari_deeppixel.widgets.commands import Command, CommandSet
+from napari_deeppixel.widgets.commands import CATEGORY, Command, CommandSet
 from napari_deeppixel.widgets.review_tools import ReviewTools
 
 QUEUE, DECIDE, SHAPE, DRAW, MODEL, PLANES, REGIONS, UNDO = (
@@ -207,7 +207,7 @@ def review_commands(tools: ReviewTools, walker: Walker) -> CommandSet:
             tooltip=f"Give the selected instances category {n + 1} of the list.",
             run=category(n),
             key=str(n + 1),
-            group="Category",
+            group=CATEGORY,
         )
         for n in range(9)
     ]

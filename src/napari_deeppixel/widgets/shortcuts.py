@@ -1,5 +1,6 @@
 """The keys of commands: what a person chose, what they clash with, and where they work."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_deeppixel.core.errors import DeepPixelError
-from napari_deeppixel.widgets.commands import Command, CommandSet
+from napari_deeppixel.widgets.commands import CATEGORY, Command, CommandSet
 from napari_deeppixel.widgets.controls import AMBER, Note, button, named
 from napari_deeppixel.widgets.key_clashes import ShortcutError, binding_of, clashes_of, key_of
 
@@ -161,6 +162,7 @@ class KeyBinder:
         self._layers: list[Layer] = []
         self._bound: list[_Bound] = []
         self._borrowed: Mapping[str, Callable[[], object]] = {}
+        self._category_keys: Mapping[str, Callable[[], object]] = {}
         shortcuts.changed.connect(self._bind_again)
 
     @property
@@ -193,6 +195,15 @@ class KeyBinder:
         self._borrowed = keys
         self._bind_again()
 
+    def set_category_keys(self, keys: Mapping[str, Callable[[], object]]) -> None:
+        """Give the keys of categories their meaning; a command's own key goes before them.
+
+        Those that name a category by its place in the list make way.
+        """
+        if keys.keys() | self._category_keys.keys():
+            self._category_keys = keys
+            self._bind_again()
+
     def give_back(self) -> None:
         """Put back what was borrowed."""
         self.borrow({})
@@ -204,7 +215,15 @@ class KeyBinder:
     def _keys(self) -> Iterator[tuple[KeyBinding, Callable[[], object]]]:
         """Yield each key once: of two commands that share one, the first has it."""
         keys = {str(binding_of(key)): run for key, run in self._borrowed.items()}
-        for command in self._shortcuts.commands:
+        commands = list(self._shortcuts.commands)
+        for command in commands:
+            if command.group != CATEGORY:
+                keys.setdefault(self._shortcuts.key(command.id), command.run)
+        for key, run in self._category_keys.items():
+            # not every character is a key that napari takes
+            with contextlib.suppress(ShortcutError):
+                keys.setdefault(str(binding_of(key)), run)
+        for command in commands:
             keys.setdefault(self._shortcuts.key(command.id), command.run)
         keys.pop("", None)
         for key, run in keys.items():
