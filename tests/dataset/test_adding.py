@@ -59,6 +59,15 @@ def test_the_same_content_comes_in_once(tmp_path: Path) -> None:
     assert files_below(dataset.path / "images") == ["a.png"]
 
 
+def test_annotations_from_elsewhere_do_not_move_an_image_that_was_pinned(tmp_path: Path) -> None:
+    dataset = new_dataset(tmp_path)
+    path = write_image(tmp_path / "a.png", 7)
+    dataset.add_file(path)
+    dataset.set_split(["a.png"], Split.TEST)
+    joined = dataset.add_file(path, planes=[squares((0, 0))], split=Split.TRAIN)
+    assert (joined.entry.num_instances, joined.entry.split) == (1, Split.TEST)
+
+
 def test_other_content_of_a_name_gets_another_name(tmp_path: Path) -> None:
     dataset = new_dataset(tmp_path)
     for level in range(3):

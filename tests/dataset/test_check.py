@@ -458,3 +458,12 @@ def test_images_that_are_links_out_are_told(dataset: Dataset, tmp_path: Path) ->
     (dataset.path / "images" / "new.png").symlink_to(write_image(tmp_path / "new.png", 9))
     assert [fault.kind for fault in faults_of(dataset)] == [FaultKind.LINK] * 2
     assert dataset.repair(faults_of(dataset)) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_named_and_not_waited_for(dataset: Dataset) -> None:
+    os.mkfifo(dataset.path / "images" / "c.png")
+    fault = only_fault(dataset)
+    assert (fault.kind, fault.image_id) == (FaultKind.ORPHAN_IMAGE, "c.png")
+    assert "a pipe or a device" in fault.message
+    assert fault.repair == ""

@@ -18,7 +18,7 @@ from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState
 from napari_deeppixel.dataset.convert import Annotations, Conversion, Converted, ImageWritten
 from napari_deeppixel.dataset.formats.coco import read_coco, write_coco
 from napari_deeppixel.dataset.formats.registry import all_formats, guess_format
-from napari_deeppixel.dataset.store import Dataset
+from napari_deeppixel.dataset.store import Dataset, SplitRule
 
 
 def coco_with_images(folder: Path, *images: AnnotatedImage) -> Path:
@@ -214,7 +214,7 @@ def test_a_link_in_the_target_does_not_lead_out_of_it(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "images").symlink_to(tmp_path / "outside")
-    conversion = Conversion(Annotations(first), tmp_path / "there", format_name="coco")
+    conversion = Conversion(Annotations(first), tmp_path / "there", format_name="coco", overwrites=True)
     list(conversion.survey())
     with pytest.raises(AnnotationError, match="link"):
         list(conversion.write())
@@ -248,3 +248,160 @@ def test_a_file_of_nothing_but_crowds_is_told(tmp_path: Path) -> None:
     (read,) = annotations
     assert (len(read.instances), len(read.crowds)) == (0, 11)
     assert "all 11 annotations are marked iscrowd" in str(annotations.problems[-1])
+
+
+def other(name: str, **changes: Any) -> AnnotatedImage:
+    return replace(without_disc(eleven()), **{"file_name": name, "image_id": name} | changes)
+
+
+def test_a_bad_image_does_not_keep_the_good_ones_out(tmp_path: Path) -> None:
+    images = (other("a.png"), other("b.png"), other("c.png"))
+    first = coco_with_images(tmp_path / "in", *images)
+    (tmp_path / "in" / "a.png").write_bytes(b"no image")
+    iio.imwrite(tmp_path / "in" / "b.png", np.zeros((3, 4), np.uint8))
+    done = convert(first, tmp_path / "dataset")
+    assert done.num_images == 1
+    assert [p.entry for p in done.problems] == ["image a.png", "image b.png"]
+    assert "90 x 120 pixels (height x width), but its image b.png 3 x 4" in done.problems[1].message
+    (entry,) = Dataset.open(tmp_path / "dataset").entries()
+    assert entry.file_name == "c.png"
+
+
+def test_crowds_that_a_known_image_does_not_take_are_told(tmp_path: Path) -> None:
+    nobody = InstanceSet.empty(eleven().image_hw, CELLS)
+    convert(coco_with_images(tmp_path / "in", eleven()), tmp_path / "dataset")
+    crowd = coco_with_images(tmp_path / "crowd", eleven(instances=nobody, regions=()))
+    *_, problem = convert(crowd, tmp_path / "dataset").problems
+    assert problem.message.endswith("10 instances, which stay; 1 crowds from here are left out")
+
+
+def test_a_copy_of_an_image_that_gives_way_is_told(tmp_path: Path) -> None:
+    nobody = InstanceSet.empty(eleven().image_hw, CELLS)
+    first = coco_with_images(tmp_path / "in", other("a.png"), other("b.png", instances=nobody))
+    (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "a.png").read_bytes())
+    done = convert(first, tmp_path / "dataset")
+    assert done.num_images == 1
+    assert [p.entry for p in done.problems] == ["image b.png"]
+    assert "already as a.png" in done.problems[0].message
+
+
+def test_of_two_entries_of_one_file_the_first_counts(tmp_path: Path) -> None:
+    twice = (other("a.png"), other("a.png", image_id=9))
+    done = convert(coco_with_images(tmp_path / "in", *twice), tmp_path / "dataset")
+    assert [p.message for p in done.problems] == ["1 more entries of it: only the first counts"]
+    dataset = Dataset.open(tmp_path / "dataset")
+    loaded = dataset.load("a.png")
+    assert dataset.save("a.png", loaded.planes, revision=loaded.revision).num_instances == 9
+
+
+def test_the_source_is_not_written_over_by_a_folder_around_it(tmp_path: Path) -> None:
+    first = coco_with_images(tmp_path, other("instances.png"))
+    before = first.read_bytes()
+    for name in ("coco", "labelme"):
+        with pytest.raises(AnnotationError, match="the annotations are read from there"):
+            convert(first, tmp_path, format_name=name)
+    assert first.read_bytes() == before
+
+
+def test_an_image_is_not_written_over_by_its_own_masks(tmp_path: Path) -> None:
+    first = coco_with_images(tmp_path, other("a.png"))
+    before = (tmp_path / "a.png").read_bytes()
+    with pytest.raises(AnnotationError, match="that is the image itself"):
+        convert(first, tmp_path / "a.png", overwrites=True)
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_licences_of_two_files_stay_with_their_images(tmp_path: Path) -> None:
+    for name, licence in (("a.png", "CC0"), ("b.png", "all rights reserved")):
+        header = {"licenses": [{"id": 1, "name": licence}]}
+        image = other(name, image_extra={"license": 1}, document=header)
+        folder = tmp_path / name
+        source = coco_with_images(folder, image)
+        iio.imwrite(folder / name, pixels_for(image, len(licence)))
+        convert(source, tmp_path / "dataset")
+    convert(tmp_path / "dataset", tmp_path / "out.json")
+    out = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    names = {licence["id"]: licence["name"] for licence in out["licenses"]}
+    of_images = {image["file_name"]: names[image["license"]] for image in out["images"]}
+    assert of_images == {"a.png": "CC0", "b.png": "all rights reserved"}
+
+
+def test_a_number_without_end_in_an_unknown_key_keeps_no_image_out(tmp_path: Path) -> None:
+    first = coco_with_images(tmp_path / "in", other("a.png", image_extra={"odd": 17.25}))
+    first.write_text(first.read_text(encoding="utf-8").replace("17.25", "1e999"), encoding="utf-8")
+    assert convert(first, tmp_path / "dataset").num_images == 1
+    (image,) = Dataset.open(tmp_path / "dataset").annotated()
+    assert image.image_extra == {"odd": None}
+
+
+@pytest.mark.parametrize("kind", ["changed", "link"])
+def test_an_image_that_is_not_the_one_that_came_in_is_not_exported(
+    tmp_path: Path, kind: str
+) -> None:
+    convert(coco_with_images(tmp_path / "in", other("a.png")), tmp_path / "dataset")
+    image = tmp_path / "dataset" / "images" / "a.png"
+    secret = tmp_path / "secret"
+    secret.write_bytes(image.read_bytes() + (b"x" if kind == "changed" else b""))
+    image.unlink()
+    if kind == "changed":
+        image.write_bytes(secret.read_bytes())
+    else:
+        image.symlink_to(secret)
+    done = convert(tmp_path / "dataset", tmp_path / "coco", format_name="coco")
+    assert kind in done.problems[0].message or "bytes, it had" in done.problems[0].message
+    assert not (tmp_path / "coco" / "images" / "a.png").exists()
+
+
+def test_other_programs_are_told_the_split_that_an_image_is_in(tmp_path: Path) -> None:
+    dataset = Dataset.create(
+        tmp_path / "dataset", categories=CELLS, split=SplitRule(seed="a", val=1.0, test=0.0)
+    )
+    iio.imwrite(tmp_path / "a.png", pixels_for(eleven()))
+    dataset.add_file(tmp_path / "a.png", planes=[replace(eleven(), split=None)])
+    convert(dataset.path, tmp_path / "yolo", format_name="yolo")
+    assert (tmp_path / "yolo" / "images" / "val" / "a.png").is_file()
+    # in a dataset and in COCO only pins are said: the rule goes on elsewhere
+    convert(dataset.path, tmp_path / "a.json")
+    (image,) = Annotations(tmp_path / "a.json")
+    assert image.split is None
+
+
+def test_what_is_there_is_not_replaced_unless_asked(tmp_path: Path) -> None:
+    first = coco_with_images(tmp_path / "in", eleven())
+    (tmp_path / "out.json").write_text("mine")
+    (tmp_path / "yolo").mkdir()
+    (tmp_path / "yolo" / "data.yaml").write_text("mine")
+    for target, name in ((tmp_path / "out.json", "coco"), (tmp_path / "yolo", "yolo")):
+        with pytest.raises(AnnotationError, match="overwrite"):
+            Conversion(Annotations(first), target, format_name=name)
+    convert(first, tmp_path / "out.json", overwrites=True)
+    assert "annotations" in (tmp_path / "out.json").read_text(encoding="utf-8")
+    assert (tmp_path / "yolo" / "data.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b'{"images": [', "no readable JSON"), ('{"é": 1}'.encode("latin-1"), "must be UTF-8")],
+)
+def test_a_damaged_json_file_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(AnnotationError, match=reason):
+        Annotations(tmp_path / "a.json")
+
+
+def test_numbers_that_json_does_not_know_are_told(tmp_path: Path) -> None:
+    first = coco_with_images(tmp_path / "in", eleven())
+    text = first.read_text(encoding="utf-8").replace('"score": 0.5', '"score": NaN')
+    first.write_text(text, encoding="utf-8")
+    annotations = Annotations(first)
+    (image,) = annotations
+    assert np.isnan(image.instances.scores[0])
+    assert "values are NaN, which are no JSON: left out" in str(annotations.problems[0])
+
+
+def test_an_ome_zarr_folder_is_known_by_images_in_folders(tmp_path: Path) -> None:
+    pytest.importorskip("zarr", reason="the extra ome-zarr is not installed")
+    image = replace(eleven(), file_name="plate/day 1/eleven.png")
+    first = coco_with_images(tmp_path / "in", image)
+    convert(first, tmp_path / "zarr", format_name="ome-zarr")
+    assert guess_format(tmp_path / "zarr").name == "ome-zarr"

@@ -318,6 +318,23 @@ def test_taking_theirs_keeps_mine_as_a_copy(window: DataWindow, dataset: Dataset
     assert len(mine.instances) == 3
 
 
+def test_what_is_done_while_theirs_is_taken_is_in_the_copy(
+    window: DataWindow, dataset: Dataset
+) -> None:
+    window.open_dataset(dataset)
+    window.open("1.png")
+    dataset.save("1.png", [annotated("c")], revision=dataset.load("1.png").revision)
+    window.draw(30, 60)
+    window.wait(window.panels.theirs.isVisible)
+    window.panels.theirs.click()
+    # the copy is written in a thread, and the person goes on
+    window.draw(5, 5)
+    window.wait(lambda: window.session.plane(()).uuids == ("c",))
+    window.settle()
+    copies = [read_coco(path)[0] for path in dataset.path.glob("removed/*/1.png.json")]
+    assert max(len(copy.instances) for copy in copies) == 4
+
+
 def test_closing_the_dock_saves(window: DataWindow, dataset: Dataset) -> None:
     window.open_dataset(dataset)
     window.open("10.png")

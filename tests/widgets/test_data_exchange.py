@@ -65,6 +65,18 @@ def test_a_dropped_coco_file_comes_in_with_its_images(window: DataWindow, tmp_pa
     assert "1 images with 2 instances" in window.panels.status.text()
 
 
+def test_what_comes_to_the_open_image_is_shown(window: DataWindow, tmp_path: Path) -> None:
+    write_image(tmp_path / "new" / "10.png", 10)
+    named = type(annotated()).of("10.png", annotated("a", "b").instances)
+    write_coco([named], tmp_path / "new" / "instances.json")
+    window.open("10.png")
+    window.data.import_path(tmp_path / "new" / "instances.json")
+    window.wait(lambda: dataset_of(window).entry("10.png").num_instances == 2)
+    window.settle()
+    assert window.open_id == "10.png"
+    assert len(window.session.visible(window.session.plane_indices[0])) == 2
+
+
 def test_images_elsewhere_are_asked_for(
     window: DataWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def _opened(arguments: argparse.Namespace) -> tuple[Annotations, Conversion]:
         images_dir=images if has_own_images else None,
         copies_images=not arguments.no_images,
         state=ImageState(arguments.state) if arguments.state else None,
+        overwrites=arguments.overwrite,
         keeps_rejected=arguments.rejected == "keep" if arguments.rejected else None,
     )
 
@@ -81,7 +82,11 @@ def _say_result(
     source: Annotations, conversion: Conversion, loss: LossReport, done: Converted | None
 ) -> None:
     what = f"{source.format.title} to {conversion.format.title}"
-    kept = "nothing gets lost" if loss.is_lossless else "see above for what gets lost"
+    problems = conversion.source_problems if done is None else done.problems
+    if problems:
+        kept = f"{len(problems):,} entries were not taken as they are: see above"
+    else:
+        kept = "nothing gets lost" if loss.is_lossless else "see above for what gets lost"
     if done is None:
         say(f"{what}: {loss.num_images:,} images, {loss.num_instances:,} instances; {kept}")
     else:

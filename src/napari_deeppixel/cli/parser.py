@@ -277,6 +277,12 @@ def _add_convert(commands: "Commands") -> None:
         "state says so, leave out elsewhere",
     )
     add("--lossless", action="store_true", help="write nothing if anything would be lost")
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace a file that is there, or write into a folder that is not empty; otherwise an "
+        "error. A dataset takes more images in any case",
+    )
     add("--dry-run", action="store_true", help="read everything, tell what would be lost, and end")
 
 

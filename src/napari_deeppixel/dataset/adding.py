@@ -177,6 +177,9 @@ def _put_back(folder: DatasetFolder, record: ImageRecord, content: Content) -> N
 
 def _joined(folder: DatasetFolder, record: ImageRecord, wish: Wish) -> ImageRecord:
     stored, _ = stored_planes(folder, record.name, folder.read_document(record.name))
+    if record.split is not None:
+        # else what comes from elsewhere would move a test image to what is trained on
+        wish = replace(wish, split=record.split)
     planes = with_kept(_planes(wish, record.name), stored)
     planes, content = in_dataset_categories(folder, planes)
     document = document_of(

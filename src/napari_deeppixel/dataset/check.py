@@ -237,6 +237,9 @@ def _missing_fault(record: ImageRecord, place: Path, found: str) -> Fault:
 def _why_listed(path: Path, name: str) -> tuple[str, str]:
     try:
         safe_name(name)
+        if not path.is_file():
+            # to open a pipe is to wait for whoever writes to it
+            return "no file, but a pipe or a device; take it out of images/", ""
         image_hw(path)
     except AnnotationError as error:
         return str(error), ""

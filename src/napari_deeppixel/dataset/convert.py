@@ -21,8 +21,8 @@ from napari_deeppixel.dataset.formats.loss import LossMeter, LossReport
 from napari_deeppixel.dataset.formats.registry import format_to_write, get_format, guess_format
 from napari_deeppixel.dataset.image_folder import ImageFolder, is_inside
 
-# formats that hold states in the open; other programs know nothing of our keys in the rest
-_KEEP_REJECTED = ("dataset", "coco")
+# formats that hold states and pins in the open; other programs know nothing of our keys in the rest
+_HOLD_ALL = ("dataset", "coco")
 
 
 class Annotations:
@@ -43,6 +43,8 @@ class Annotations:
     ----------
     problems
         What could not be taken as it is in the last pass.
+    resolves_splits
+        Whether images of a dataset say what split they are in, rather than what they are pinned to.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class Annotations:
         root = images_dir or (path if path.is_dir() else path.parent)
         self._images, self._default_category = ImageFolder(root), default_category
         self.problems: list[Problem] = []
+        self.resolves_splits = False
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
         self.problems = []
@@ -77,6 +80,7 @@ class Annotations:
                 path=self.path,
                 images=self._images,
                 default_category=self._default_category,
+                resolves_splits=self.resolves_splits,
                 on_problem=self.problems.append,
             )
         )
@@ -139,6 +143,9 @@ class Conversion:
         Whether a format of a folder brings the images with it.
     state
         For all images; None: what the annotations say.
+    overwrites
+        Whether a file that is there is replaced, and a folder with something in it written to. A
+        dataset takes more images in any case.
     keeps_rejected
         Whether instances that a person rejected are written; None: where the format says of each
         what people said of it, and is read by programs that ask. Elsewhere they would pass for
@@ -166,6 +173,7 @@ class Conversion:
         images_dir: Path | None = None,
         copies_images: bool = True,
         state: ImageState | None = None,
+        overwrites: bool = False,
         keeps_rejected: bool | None = None,
     ) -> None:
         self._source, self._path, self._state = source, path, state
@@ -173,20 +181,38 @@ class Conversion:
         if self.format.write is None:
             raise AnnotationError(f"{self.format.title} can be read, not written")
         self._images_dir, self._copies_images = images_dir, copies_images
+        if isinstance(source, Annotations):
+            # other programs know nothing of the dataset's rule
+            source.resolves_splits = self.format.name not in _HOLD_ALL
         self._keeps_rejected = (
-            self.format.name in _KEEP_REJECTED if keeps_rejected is None else keeps_rejected
+            self.format.name in _HOLD_ALL if keeps_rejected is None else keeps_rejected
         )
         self._table = CategoryTable(categories=())
         self.loss: LossReport | None = None
         self.num_missing = 0
         self._refuse_own_source()
+        if not overwrites and self.format.name != "dataset":
+            self._refuse_occupied()
+
+    def _refuse_occupied(self) -> None:
+        if self._path.is_dir() and any(self._path.iterdir()):
+            raise AnnotationError(
+                f"{self._path}: there is something in this folder, which could be mixed up with "
+                "what is written; choose an empty one, or allow to overwrite"
+            )
+        if self._path.is_file():
+            raise AnnotationError(f"{self._path} is there already; allow to overwrite it")
 
     def _refuse_own_source(self) -> None:
         if not isinstance(self._source, Annotations) or not self._path.exists():
             return
         source = self._source.path
+        # a dataset never writes over a file that it did not make; other folders may
+        is_around = self._path.is_dir() and self.format.name != "dataset"
         is_same = source.exists() and (
-            self._path.samefile(source) or (source.is_dir() and is_inside(self._path, source))
+            self._path.samefile(source)
+            or (source.is_dir() and is_inside(self._path, source))
+            or (source.is_file() and is_around and is_inside(source, self._path))
         )
         if is_same:
             raise AnnotationError(
@@ -223,11 +249,16 @@ class Conversion:
         for image in self._watched(cancel):
             table, _ = table.joined_with(image.categories)
             self.num_missing += image.path is None
+            self._refuse_image(image)
             meter.add(image if self._keeps_rejected else self._without_rejected(image, meter))
             yield ImageRead(number=meter.report.num_images, file_name=image.file_name)
         if not meter.report.num_images:
             raise AnnotationError(f"nothing to convert: no image was found{self._why_none()}")
         self._table, self.loss = table, meter.report
+
+    def _refuse_image(self, image: AnnotatedImage) -> None:
+        if image.path is not None and self._path.is_file() and self._path.samefile(image.path):
+            raise AnnotationError(f"{self._path}: that is the image itself; write elsewhere")
 
     def _why_none(self) -> str:
         problems = self.source_problems

@@ -1,7 +1,6 @@
 """The folder of a dataset: where things lie, and how they get there whole."""
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from napari_deeppixel.dataset.dataset_file import (
     read_dataset_file,
     write_dataset_file,
 )
+from napari_deeppixel.dataset.formats.coco_write import document_bytes
 from napari_deeppixel.dataset.formats.hostile import read_json
 from napari_deeppixel.dataset.image_entry import (
     ImageEntry,
@@ -237,7 +237,7 @@ class DatasetFolder:
         """Write an annotation document, whole or not at all; the caller has the lock."""
         path = self.made_place(self.annotation_path(name))
         with atomic_file(path) as file:
-            file.write(json.dumps(document, allow_nan=False).encode())
+            file.write(document_bytes(document))
         status = path.stat()
         record = record_of_document(document, name)
         record = replace(record, size=status.st_size, mtime_ns=status.st_mtime_ns)

@@ -51,6 +51,8 @@ def _storable(path: PurePosixPath) -> PurePosixPath:
     # a hidden file is none that people see, and ours are while they are written
     parts = [f"_{part.lstrip('.')}" if part.startswith(".") else part for part in parts]
     parts = [shortened(part) for part in portable_name(PurePosixPath(*parts)).parts]
+    # blanks that are not the space bar's, too
+    parts = [part if part.strip() else "_" for part in parts]
     return PurePosixPath(*(parts or ["_"]))
 
 

@@ -15,7 +15,13 @@ from napari_deeppixel.dataset.annotation_file import (
     with_kept,
 )
 from napari_deeppixel.dataset.dataset_file import DatasetFile
-from napari_deeppixel.dataset.folder import DatasetConflictError, DatasetFolder, LastSaved
+from napari_deeppixel.dataset.folder import (
+    DatasetConflictError,
+    DatasetFolder,
+    ImageChangedError,
+    ImageMissingError,
+    LastSaved,
+)
 from napari_deeppixel.dataset.formats.base import Problem
 from napari_deeppixel.dataset.image_entry import (
     ImageEntry,
@@ -23,6 +29,8 @@ from napari_deeppixel.dataset.image_entry import (
     attributes_of,
     record_of_document,
 )
+from napari_deeppixel.dataset.image_folder import is_inside
+from napari_deeppixel.dataset.image_place import image_path
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,6 +183,8 @@ class StoredImages:
         Which images; None: all.
     on_problem
         Called with what cannot be taken.
+    resolves_splits
+        Whether each image says what split it is in, rather than what it is pinned to.
     """
 
     def __init__(
@@ -182,13 +192,17 @@ class StoredImages:
         folder: DatasetFolder,
         splits: frozenset[Split] | None,
         on_problem: Callable[[Problem], None],
+        *,
+        resolves_splits: bool = False,
     ) -> None:
         self._folder, self._splits, self._on_problem = folder, splits, on_problem
+        self._resolves_splits = resolves_splits
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
         for entry in self._folder.entries():
             if self._splits is None or entry.split in self._splits:
-                yield from self._planes(entry.image_id)
+                for plane in self._planes(entry.image_id):
+                    yield replace(plane, split=entry.split) if self._resolves_splits else plane
 
     def _planes(self, name: str) -> Iterator[AnnotatedImage]:
         path = self._folder.annotation_path(name)
@@ -201,9 +215,28 @@ class StoredImages:
             return
         for problem in problems:
             self._on_problem(problem)
-        place = found_path(self._folder, record_of_document(document, name))
+        place = self._image_of(record_of_document(document, name))
         for plane in planes:
             yield replace(plane, path=place)
+
+    def _image_of(self, record: ImageRecord) -> Path | None:
+        """Return the image file, if it is the one that came in: others are told and left out."""
+        try:
+            path = image_path(self._folder, record)
+            if not record.file.reference and not is_inside(path, self._folder.root):
+                raise ImageChangedError(f"{path} is a link out of the dataset")
+        except ImageMissingError:
+            return None
+        except ImageChangedError as error:
+            self._on_problem(
+                Problem(
+                    path=self._folder.annotation_path(record.name),
+                    entry="",
+                    message=str(error).removeprefix(f"{record.name}: "),
+                )
+            )
+            return None
+        return path
 
 
 def found_path(folder: DatasetFolder, record: ImageRecord) -> Path | None:

@@ -352,10 +352,11 @@ class Dataset(CategoryMethods, ImageFileMethods):
         splits: Iterable[Split] | None = None,
         *,
         on_problem: Callable[[Problem], None] = raise_problem,
+        resolves_splits: bool = False,
     ) -> StoredImages:
         """Return the planes of all images, or of some splits, one image in memory at a time.
 
-        Each has its `path` if its file is there; its `split` is what it is pinned to.
+        Each has its `path` if its file is there.
 
         Parameters
         ----------
@@ -363,8 +364,16 @@ class Dataset(CategoryMethods, ImageFileMethods):
             Which images, by the split that they are in.
         on_problem
             Called with what cannot be taken; by default that is an error.
+        resolves_splits
+            Whether the `split` of an image is the one that it is in, rather than what it is pinned
+            to: for programs that know nothing of the rule.
         """
-        return StoredImages(self._folder, None if splits is None else frozenset(splits), on_problem)
+        return StoredImages(
+            self._folder,
+            None if splits is None else frozenset(splits),
+            on_problem,
+            resolves_splits=resolves_splits,
+        )
 
     def check(self, *, cancel: CancelToken | None = None) -> Iterator[Progress | Fault]:
         """Read everything, image files included, and yield each fault; nothing is changed.

@@ -33,7 +33,8 @@ def write_layer(path: str, data: NDArray[Any], meta: dict[str, Any]) -> list[str
         AnnotatedImage.of(name, instances, plane=index)
         for index, instances in _planes(data, meta).items()
     ]
-    conversion = Conversion(images, Path(path))
+    # napari has asked
+    conversion = Conversion(images, Path(path), overwrites=True)
     for _ in conversion.survey():
         pass
     lost = conversion.loss.lines() if conversion.loss is not None else []

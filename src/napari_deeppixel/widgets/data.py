@@ -86,7 +86,11 @@ class DataTab(QWidget):
             self, viewer, detect, state=state, switcher=self.switcher, queue=self.queue
         )
         self.exchange = DataExchange(
-            self, state=state, queue=self.queue, save_open=self.switcher.save_here
+            self,
+            state=state,
+            queue=self.queue,
+            save_open=self.switcher.save_here,
+            closed_meanwhile=self._closed_meanwhile,
         )
         self.browser = ImageBrowser(self.panels, self.commands, self)
         self.reader = EntryReader(self)

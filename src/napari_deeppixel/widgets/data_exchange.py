@@ -44,6 +44,9 @@ class DataExchange(QObject):
         Does the work.
     save_open
         Saves the image that is open; returns whether the disk has all.
+    closed_meanwhile
+        Closes the image that is open, calls what it is given, and opens the image again when that
+        calls what it is given in turn.
 
     Signals
     -------
@@ -66,10 +69,11 @@ class DataExchange(QObject):
         state: DatasetState,
         queue: JobQueue,
         save_open: Callable[[], bool],
+        closed_meanwhile: Callable[[Callable[[Callable[[], object]], object]], object],
     ) -> None:
         super().__init__(parent)
         self._widget, self._state, self._queue = parent, state, queue
-        self._save_open = save_open
+        self._save_open, self._closed_meanwhile = save_open, closed_meanwhile
 
     def offer_import(self, menu: QMenu) -> None:
         """Put what can be imported into a menu."""
@@ -147,10 +151,12 @@ class DataExchange(QObject):
             if format_name is None:
                 found = _guess(path)
                 if found is None:
-                    yield AnnotationError(f"{path.name}: the format cannot be told")
+                    yield None
                     return
             source = Annotations(path, format_name=format_name, images_dir=images_dir)
-            yield from _survey(Conversion(source, dataset.path), cancel, report)
+            yield from _survey(
+                Conversion(source, dataset.path, format_name="dataset"), cancel, report
+            )
 
         def on_result(result: object) -> None:
             if isinstance(result, _Surveyed):
@@ -165,7 +171,7 @@ class DataExchange(QObject):
         _ = self._dataset
 
         def work(_cancel: CancelToken, _report: ReportProgress) -> Iterator[object]:
-            found = _guess(path)
+            found = guess_format(path) if path.is_file() else _guess(path)
             is_images = path.is_dir() and found is not None and found.name in _IMAGES_ALONE
             yield None if is_images else found
 
@@ -192,7 +198,7 @@ class DataExchange(QObject):
 
     def _go_on_importing(self, surveyed: _Surveyed, path: Path) -> None:
         if not surveyed.num_missing:
-            self._write(surveyed.conversion, f"importing {path.name}")
+            self._import(surveyed.conversion, path)
             return
         loss = surveyed.conversion.loss
         total = loss.num_images if loss is not None else surveyed.num_missing
@@ -213,7 +219,13 @@ class DataExchange(QObject):
                 source = surveyed.conversion.source_format
                 self.import_annotations(path, format_name=source, images_dir=Path(folder))
         elif box.clickedButton() is go_on:
-            self._write(surveyed.conversion, f"importing {path.name}")
+            self._import(surveyed.conversion, path)
+
+    def _import(self, conversion: Conversion, path: Path) -> None:
+        # annotations may come to the image that is open, which would show what it had before
+        self._closed_meanwhile(
+            lambda end: self._write(conversion, f"importing {path.name}", on_end=end)
+        )
 
     # -- out ----------------------------------------------------------------------------------
 
@@ -238,7 +250,11 @@ class DataExchange(QObject):
 
         def work(cancel: CancelToken, report: ReportProgress) -> Iterator[object]:
             source = Annotations(dataset.path, format_name="dataset")
-            yield from _survey(Conversion(source, path, format_name=format_name), cancel, report)
+            # of a file, the dialog has asked
+            conversion = Conversion(
+                source, path, format_name=format_name, overwrites=not path.is_dir()
+            )
+            yield from _survey(conversion, cancel, report)
 
         self._queue.run(
             Job(caption="looking what gets lost", work=work, on_result=self._go_on_exporting)
@@ -262,11 +278,13 @@ class DataExchange(QObject):
             box.exec()
             if box.clickedButton() is not accept:
                 return
-        self._write(conversion, f"exporting {conversion.format.title}")
+        self._write(
+            conversion, f"exporting {conversion.format.title}", on_end=self._state.note_change
+        )
 
     # -- both ---------------------------------------------------------------------------------
 
-    def _write(self, conversion: Conversion, caption: str) -> None:
+    def _write(self, conversion: Conversion, caption: str, *, on_end: Callable[[], object]) -> None:
         def work(cancel: CancelToken, report: ReportProgress) -> Iterator[object]:
             for event in conversion.write(cancel):
                 if isinstance(event, Converted):
@@ -280,7 +298,7 @@ class DataExchange(QObject):
                 caption=caption,
                 work=work,
                 on_result=self._on_converted,
-                on_end=self._state.note_change,
+                on_end=on_end,
             )
         )
 

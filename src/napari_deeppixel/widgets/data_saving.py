@@ -97,12 +97,18 @@ class SavingLine(QObject):
         if current is None:
             return
         current.settle()
-        keep_copy = current.keep_copy()
+        keep_copy, change = current.keep_copy(), current.change
 
         def work(*_: object) -> Iterator[object]:
             yield keep_copy()
 
         def on_kept(path: object) -> None:
+            if self._switcher.current is not current:
+                return
+            if current.change != change:
+                # the person went on meanwhile: the copy lacks that
+                self._on_theirs()
+                return
             current.drop_changes()
             self._switcher.reopen()
             self.said.emit(f"What you did is kept in {path}.")

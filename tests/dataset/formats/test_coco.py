@@ -34,6 +34,7 @@ from napari_deeppixel.dataset.formats.base import Problem
 from napari_deeppixel.dataset.formats.coco import read_coco, read_provenance, write_coco
 from napari_deeppixel.dataset.formats.coco_read import planes_of_document
 from napari_deeppixel.dataset.formats.coco_rle import mask_to_rle, segmentation_to_mask
+from napari_deeppixel.dataset.formats.coco_values import number_of
 from napari_deeppixel.dataset.formats.coco_write import coco_document, image_document
 
 CATS_AND_DOGS = CategoryTable(
@@ -661,3 +662,17 @@ def test_a_file_with_any_byte_changed_is_read_or_refused(
     path.write_bytes(content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))])
     with contextlib.suppress(AnnotationError):
         read_coco(path, on_problem=ignore)
+
+
+def test_large_masks_of_few_bytes_do_not_fill_the_memory() -> None:
+    side = 8192
+    counts = [0, 1, side * side - 2, 1]
+    mask = segmentation_to_mask({"size": [side, side], "counts": counts}, (side, side))
+    assert mask is not None
+    assert "pixels" not in vars(mask)
+    assert mask.area == 2
+
+
+def test_a_whole_number_of_hundreds_of_digits_is_no_area() -> None:
+    with pytest.raises(AnnotationError, match="area must be a number, got 1000"):
+        number_of(10**400, "area")

@@ -493,3 +493,12 @@ def test_shapes_under_many_others_come_back(tmp_path: Path) -> None:
     write_with(LABELS, [AnnotatedImage.of("a.png", instances)], tmp_path)
     (read,), _ = read_with(LABELS, tmp_path)
     assert all(a.equals(b) for a, b in zip(masks, read.instances.masks, strict=True))
+
+
+def test_a_neighbour_that_is_no_layer_of_ours_stays(tmp_path: Path) -> None:
+    own = tmp_path / "out_layer_1.tif"
+    own.write_bytes(b"somebody's own")
+    with pytest.raises(AnnotationError, match=r"would be taken for a layer of out\.tif"):
+        write_with(LABELS, [plain("a.tif", (0, 0, 2, 4))], tmp_path / "out.tif")
+    assert own.read_bytes() == b"somebody's own"
+    assert not (tmp_path / "out.tif").exists()

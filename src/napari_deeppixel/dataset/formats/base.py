@@ -80,6 +80,8 @@ class ReadSource:
         Where the images are.
     default_category
         Name for instances of formats that know no categories.
+    resolves_splits
+        Whether images of a dataset say what split they are in, rather than what they are pinned to.
     on_problem
         Called with each entry that cannot be taken; the reader goes on with the next one when it
         returns. What makes the whole file unreadable is raised as `AnnotationError` instead.
@@ -88,6 +90,7 @@ class ReadSource:
     path: Path
     images: ImageFolder
     default_category: str = "object"
+    resolves_splits: bool = False
     on_problem: Callable[[Problem], None] = raise_problem
 
     def complain(self, message: str, *, entry: str = "", path: Path | None = None) -> None:

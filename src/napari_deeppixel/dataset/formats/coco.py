@@ -5,7 +5,6 @@ which are exact. Our own fields (uuid, state, source, handle) travel under ``att
 do not know is kept and written again.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.base import Problem, raise_problem
 from napari_deeppixel.dataset.formats.coco_read import planes_of_document
-from napari_deeppixel.dataset.formats.coco_write import coco_document
+from napari_deeppixel.dataset.formats.coco_write import coco_document, document_bytes
 from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
 
 
@@ -79,6 +78,6 @@ def write_coco(
         If the file cannot be written; an older one then stays as it was.
     """
     path = Path(path)
-    text = json.dumps(coco_document(images, categories), allow_nan=False)
+    data = document_bytes(coco_document(images, categories))
     with atomic_file(path) as file:
-        file.write(text.encode())
+        file.write(data)

@@ -1,6 +1,5 @@
 """COCO as an exchange format: a JSON file, or a folder with one and its images."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.dataset.annotated import AnnotatedImage, Split
 from napari_deeppixel.dataset.formats.base import Format, Holds, ReadSource, WriteTarget
 from napari_deeppixel.dataset.formats.coco_read import planes_of_document
-from napari_deeppixel.dataset.formats.coco_write import coco_document
+from napari_deeppixel.dataset.formats.coco_write import coco_document, document_bytes
 from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
 from napari_deeppixel.dataset.formats.image_pairs import copy_image, place_in
 from napari_deeppixel.dataset.image_folder import ImageFolder, inner_name, is_inside
@@ -87,7 +86,13 @@ def _read_file(
     split: Split | None,
     *beside: ImageFolder,
 ) -> Iterator[AnnotatedImage]:
-    document = read_json(path, limit=MAX_TEXT_BYTES)
+    odd: list[str] = []
+    document = read_json(path, limit=MAX_TEXT_BYTES, on_odd=odd.append)
+    if odd:
+        source.complain(
+            f"{len(odd):,} values are {', '.join(sorted(set(odd)))}, which are no JSON: left out",
+            path=path,
+        )
     num_instances = num_crowds = 0
     for image in planes_of_document(document, path, source.on_problem):
         num_instances += len(image.instances)
@@ -148,9 +153,9 @@ def _write(images: Iterable[AnnotatedImage], target: WriteTarget) -> Iterator[An
         written.append(image)
         yield image
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(coco_document(written, target.categories), allow_nan=False)
+    data = document_bytes(coco_document(written, target.categories))
     with atomic_file(path) as file:
-        file.write(text.encode())
+        file.write(data)
 
 
 COCO = Format(

@@ -12,6 +12,7 @@ from napari_deeppixel.core.mask import (
     mask_to_rle_counts,
     rle_counts_to_mask,
 )
+from napari_deeppixel.dataset.formats.column_crossings import packed_if_large
 from napari_deeppixel.dataset.formats.polygons import rings_to_mask
 
 # pixels of the columns that a mask touches; decoding takes two bytes for each
@@ -107,7 +108,7 @@ def _runs_to_mask(counts: NDArray[np.int64], image_hw: tuple[int, int]) -> Cropp
                 f"the mask spans {(last - int(edges[0])) // height:,} columns of {height:,} "
                 f"pixels; more than {_MAX_STRIP_PIXELS:,} pixels are not read"
             )
-    return rle_counts_to_mask(counts, image_hw)
+    return packed_if_large(rle_counts_to_mask(counts, image_hw))
 
 
 def _polygons_to_mask(polygons: list[Any], image_hw: tuple[int, int]) -> CroppedMask | None:

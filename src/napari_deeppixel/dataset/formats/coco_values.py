@@ -19,9 +19,13 @@ def number_of(value: Any, what: str) -> float:
     AnnotationError
         If it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise AnnotationError(f"{what} must be a number, got {value!r}")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        # a whole number of hundreds of digits
+        pass
+    raise AnnotationError(f"{what} must be a number, got {value!r:.80}")
 
 
 def share_of(value: Any, what: str) -> float:

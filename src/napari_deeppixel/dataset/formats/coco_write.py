@@ -1,5 +1,6 @@
 """Annotated images as COCO documents."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -59,6 +60,22 @@ def coco_document(
     return _Document(images[0].categories, keeps_category_ids=True).of(images)
 
 
+def document_bytes(document: Mapping[str, Any]) -> bytes:
+    """Return a document as JSON text. Infinity, which 1e999 is read as, becomes None."""
+    try:
+        return json.dumps(document, allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(_without_infinity(document), allow_nan=False).encode()
+
+
+def _without_infinity(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_infinity(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinity(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class _Ids:
     """Gives out ids: the one wanted if it is free, else the next number."""
 
@@ -77,12 +94,36 @@ class _Ids:
         return given
 
 
+class _Licences:
+    """Licences of several files in one list: each file counts its own from 1."""
+
+    def __init__(self) -> None:
+        self.entries: list[Any] = []
+        self._ids = _Ids()
+        self._known: dict[str, int | str] = {}
+
+    def ids_of(self, listed: Any) -> dict[int | str, int | str]:
+        """Take over the licences of a file; return id there → id here."""
+        new_ids: dict[int | str, int | str] = {}
+        for entry in listed if isinstance(listed, list) else []:
+            text = json.dumps(entry, sort_keys=True)
+            there = entry.get("id") if isinstance(entry, dict) else None
+            if text not in self._known:
+                has_id = isinstance(there, int | str)
+                self._known[text] = self._ids.give(there) if has_id else ""
+                self.entries.append({**entry, "id": self._known[text]} if has_id else entry)
+            if isinstance(there, int | str):
+                new_ids[there] = self._known[text]
+        return new_ids
+
+
 class _Document:
     def __init__(self, categories: CategoryTable, *, keeps_category_ids: bool) -> None:
         self._table, self._keeps_ids = categories, keeps_category_ids
         self._document: dict[str, Any] = {}
         self._category_extras: dict[str, Mapping[str, Any]] = {}
         self._image_ids, self._annotation_ids = _Ids(), _Ids()
+        self._licences = _Licences()
 
     def of(self, images: Iterable[AnnotatedImage]) -> dict[str, Any]:
         entries: list[dict[str, Any]] = []
@@ -90,9 +131,10 @@ class _Document:
         category_id = self._category_id
         for image in images:
             image = in_common_table(image, self._table)
+            licences = self._licences.ids_of(image.document.get("licenses"))
             self._add_header(image.document)
             image_id = self._image_ids.give(image.image_id)
-            entries.append(_image_entry(image, image_id))
+            entries.append(_image_entry(image, image_id, licences))
             for annotation in _annotations(image):
                 wanted = annotation.pop("id", None)
                 values = {"id": self._annotation_ids.give(wanted), "image_id": image_id}
@@ -118,6 +160,8 @@ class _Document:
             else:
                 # images of several files: what the first one says of itself stays
                 self._document.setdefault(key, value)
+        if self._licences.entries:
+            self._document["licenses"] = self._licences.entries
 
     def _category_id(self, category: Category) -> int | str:
         extra = self._category_extras.get(category.name, {})
@@ -140,9 +184,14 @@ class _Document:
         return entry | ({"attributes": attributes} if attributes else {})
 
 
-def _image_entry(image: AnnotatedImage, image_id: int | str) -> dict[str, Any]:
+def _image_entry(
+    image: AnnotatedImage, image_id: int | str, licences: Mapping[int | str, int | str]
+) -> dict[str, Any]:
     height, width = image.image_hw
     extra = dict(image.image_extra)
+    licence = extra.get("license")
+    if isinstance(licence, int | str):
+        extra["license"] = licences.get(licence, licence)
     attributes = dict(extra.pop("attributes", {}))
     if image.state is not ImageState.NONE:
         attributes["state"] = image.state.value

@@ -1,6 +1,7 @@
 """Reads files that nobody vouches for: nothing is trusted before it was checked."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,22 @@ def read_text(path: Path, *, limit: int = MAX_SMALL_BYTES) -> str:
         ) from error
 
 
-def read_json(path: Path, *, limit: int = MAX_SMALL_BYTES) -> Any:
+def read_json(
+    path: Path,
+    *,
+    limit: int = MAX_SMALL_BYTES,
+    on_odd: Callable[[str], object] = lambda _: None,
+) -> Any:
     """Return the value of a JSON file. NaN and infinity, which JSON does not know, become None.
+
+    Parameters
+    ----------
+    path
+        The file.
+    limit
+        Largest size in bytes.
+    on_odd
+        Called with each NaN and infinity, as it is written.
 
     Raises
     ------
@@ -62,8 +77,12 @@ def read_json(path: Path, *, limit: int = MAX_SMALL_BYTES) -> Any:
         As `read_text`, or if it is cut short, nested too deeply, or no JSON.
     """
     text = read_text(path, limit=limit)
+
+    def drop(constant: str) -> None:
+        on_odd(constant)
+
     try:
-        return json.loads(text, parse_constant=lambda _: None)
+        return json.loads(text, parse_constant=drop)
     except RecursionError as error:
         raise AnnotationError(f"{path}: nested too deeply to be annotations") from error
     # a number of many thousand digits is a ValueError, too

@@ -194,6 +194,11 @@ def _write_with_layers(path: Path, planes: Sequence[AnnotatedImage]) -> None:
     layers = [hidden_layers(instances) for instances in sets]
     # those of an older file would be joined with the new one
     for old in itertools.takewhile(Path.exists, (layer_path(path, n) for n in itertools.count(1))):
+        if not path.exists():
+            raise AnnotationError(
+                f"{old} is there, and would be taken for a layer of {path.name}; choose another "
+                "name, or remove it"
+            )
         old.unlink()
     write_label_image(path, sets, stack)
     for number in range(max(len(of_plane) for of_plane in layers)):

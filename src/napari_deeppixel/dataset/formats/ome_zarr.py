@@ -275,8 +275,11 @@ def _looks_like(path: Path) -> bool:
     try:
         if not path.is_dir():
             return False
+        # names of images may hold a folder or two
         return is_zarr_group(path) or any(
-            each.suffix.lower() == ".zarr" and is_zarr_group(each) for each in path.iterdir()
+            each.suffix.lower() == ".zarr" and is_zarr_group(each)
+            for pattern in ("*", "*/*", "*/*/*")
+            for each in path.glob(pattern)
         )
     except OSError:
         return False

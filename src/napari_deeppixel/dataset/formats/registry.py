@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.dataset.formats.base import Format
+from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
 
 # name → module in this package and name of the `Format` in it. The order is that of menus, and of
 # guesses: what can be told for certain comes first.
@@ -58,6 +59,9 @@ def guess_format(path: Path) -> Format:
     for each in all_formats():
         if each.read is not None and each.looks_like(path):
             return each
+    if path.is_file() and path.suffix.lower() in (".json", ".geojson"):
+        # what is damaged looks like nothing: say that instead
+        read_json(path, limit=MAX_TEXT_BYTES)
     raise AnnotationError(
         f"{path}: the format cannot be told; name it with --from: {', '.join(FORMAT_NAMES)}"
     )
