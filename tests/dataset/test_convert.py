@@ -214,7 +214,9 @@ def test_a_link_in_the_target_does_not_lead_out_of_it(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "images").symlink_to(tmp_path / "outside")
-    conversion = Conversion(Annotations(first), tmp_path / "there", format_name="coco", overwrites=True)
+    conversion = Conversion(
+        Annotations(first), tmp_path / "there", format_name="coco", overwrites=True
+    )
     list(conversion.survey())
     with pytest.raises(AnnotationError, match="link"):
         list(conversion.write())

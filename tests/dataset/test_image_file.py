@@ -346,3 +346,14 @@ def test_samples_of_the_package_are_read() -> None:
 def test_image_is_an_image_array(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.png")
     assert isinstance(read_image(str(tmp_path / "a.png")), ImageArray)
+
+
+def test_an_animation_larger_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Image.fromarray(GREY + number) for number in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.gif").axes == "tyxc"
+    monkeypatch.setattr("napari_deeppixel.dataset.image_file._MAX_ANIMATION_PIXELS", 59)
+    with pytest.raises(ImageError, match="3 frames of 5 x 4 pixels"):
+        read_image(tmp_path / "a.gif")

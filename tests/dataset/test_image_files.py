@@ -1,5 +1,6 @@
 """Image files that move, change, and go."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.dataset.folders import (
 
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.dataset.annotated import ImageState
+from napari_deeppixel.dataset.formats.base import Problem
 from napari_deeppixel.dataset.store import (
     Dataset,
     ImageChangedError,
@@ -144,3 +146,17 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert dataset.rename("a.png", "A.png").file_name == "A.png"
     assert names(dataset) == ["A.png", "b.png"]
     dataset.verify_image("A.png")
+
+
+def test_a_reference_that_does_not_say_which_file_it_is_is_not_handed_out(tmp_path: Path) -> None:
+    dataset = with_references(tmp_path)
+    entry = next(each for each in dataset.entries() if each.is_referenced)
+    path = dataset.path / "annotations" / f"{entry.image_id}.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for image in document["images"]:
+        del image["attributes"]["sha256"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    problems: list[Problem] = []
+    found = {i.file_name: i.path for i in dataset.annotated(on_problem=problems.append)}
+    assert found[entry.image_id] is None
+    assert "without saying which file it is" in str(problems[0])

@@ -527,6 +527,18 @@ def test_a_removed_image_is_kept_in_removed_and_closes(
     assert [path.name for path in dataset.path.glob("removed/**/1.png")] == ["1.png"]
 
 
+def test_what_was_confirmed_is_done_though_another_image_is_asked_for_at_once(
+    window: DataWindow, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window.data.commands, "_ask", lambda *_: True)
+    window.open_dataset(dataset)
+    window.open("1.png")
+    window.data.commands.remove(window.data.browser.selected())
+    window.data.open_image("2.png")
+    window.wait(lambda: window.rows() == ["2.png", "10.png"])
+    window.wait(lambda: window.open_id == "2.png")
+
+
 def test_a_renamed_image_keeps_its_annotations(window: DataWindow, dataset: Dataset) -> None:
     window.open_dataset(dataset)
     window.data.commands.rename(dataset.entry("1.png"), "first.png")

@@ -1,6 +1,6 @@
 """What is known about one plane of an image file: its instances and all that goes with them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -120,15 +120,6 @@ class AnnotatedImages(Protocol):
     def __iter__(self) -> Iterator[AnnotatedImage]:
         """Yield the images in their order; planes of one file follow each other."""
         ...
-
-
-def common_table(images: AnnotatedImages | Sequence[AnnotatedImage]) -> CategoryTable:
-    """Return one table with the categories of all images; those of one name are one."""
-    table = CategoryTable(categories=())
-    for image in images:
-        if image.categories != table:
-            table, _ = table.joined_with(image.categories)
-    return table
 
 
 def in_common_table(image: AnnotatedImage, table: CategoryTable) -> AnnotatedImage:

@@ -32,6 +32,8 @@ _DAMAGED = (
     struct.error,
     zlib.error,
 )
+# three bytes each, all in memory: a kilobyte of GIF can hold any number of frames
+_MAX_ANIMATION_PIXELS = 1 << 30
 # modes that numpy takes as they are; Pillow converts all others to RGB
 _PLAIN_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "F")
 # letters for axes that a file leaves unnamed, the last axis first, as for bare arrays
@@ -121,6 +123,10 @@ def _read_with_pillow(path: Path, note: Callable[[str], None]) -> tuple[NDArray[
                 # phones hide previews and depth maps of other sizes behind the photograph
                 note(f"holds {num_frames} pictures; only the first is read")
                 return _to_array(image), "yxc"
+            if num_frames * image.width * image.height > _MAX_ANIMATION_PIXELS:
+                raise Image.DecompressionBombError(
+                    f"{num_frames} frames of {image.width} x {image.height} pixels"
+                )
             frames = []
             for number in range(num_frames):
                 image.seek(number)

@@ -30,7 +30,7 @@ from napari_deeppixel.dataset.image_entry import (
     record_of_document,
 )
 from napari_deeppixel.dataset.image_folder import is_inside
-from napari_deeppixel.dataset.image_place import image_path
+from napari_deeppixel.dataset.image_place import image_path, verify_image
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -223,7 +223,12 @@ class StoredImages:
         """Return the image file, if it is the one that came in: others are told and left out."""
         try:
             path = image_path(self._folder, record)
-            if not record.file.reference and not is_inside(path, self._folder.root):
+            if record.file.reference and not record.file.sha256:
+                raise ImageChangedError(f"{path} is referenced without saying which file it is")
+            if record.file.reference:
+                # whoever wrote the dataset may not be whoever owns the file
+                verify_image(self._folder, record, None)
+            elif not is_inside(path, self._folder.root):
                 raise ImageChangedError(f"{path} is a link out of the dataset")
         except ImageMissingError:
             return None

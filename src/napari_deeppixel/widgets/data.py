@@ -89,7 +89,7 @@ class DataTab(QWidget):
             self,
             state=state,
             queue=self.queue,
-            save_open=self.switcher.save_here,
+            saving_of_open=self._saving_of_open,
             closed_meanwhile=self._closed_meanwhile,
         )
         self.browser = ImageBrowser(self.panels, self.commands, self)
@@ -293,6 +293,15 @@ class DataTab(QWidget):
         if self._detect.run.is_running and self._detect.image_layer == layer:
             return "The model is at work on this image: wait until it is done, or press Cancel."
         return ""
+
+    def _saving_of_open(self) -> Callable[[], object]:
+        """Return what saves the image that is open, for a thread."""
+        current = self.switcher.current
+        if current is None or current.saver.dataset is not self.state.dataset:
+            return lambda: None
+        self._finish_edits()
+        current.settle()
+        return current.change_beside(lambda: None)
 
     def _finish_edits(self) -> None:
         """Take over boxes that were moved or deleted, which only Review does."""

@@ -305,6 +305,7 @@ class DataActions(QObject):
         accept = box.addButton(yes, QMessageBox.ButtonRole.AcceptRole)
         box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
         box.exec()
+        box.deleteLater()
         return box.clickedButton() is accept
 
     def set_split(self, entries: Sequence[ImageEntry], split: Split | None) -> None:

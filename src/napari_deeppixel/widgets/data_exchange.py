@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMenu, QMessageBox, QWidget
 
 from napari_deeppixel.core.errors import AnnotationError, DeepPixelError
@@ -42,8 +42,8 @@ class DataExchange(QObject):
         Holds the open dataset.
     queue
         Does the work.
-    save_open
-        Saves the image that is open; returns whether the disk has all.
+    saving_of_open
+        Returns what saves the image that is open, in a thread.
     closed_meanwhile
         Closes the image that is open, calls what it is given, and opens the image again when that
         calls what it is given in turn.
@@ -68,12 +68,12 @@ class DataExchange(QObject):
         *,
         state: DatasetState,
         queue: JobQueue,
-        save_open: Callable[[], bool],
+        saving_of_open: Callable[[], Callable[[], object]],
         closed_meanwhile: Callable[[Callable[[Callable[[], object]], object]], object],
     ) -> None:
         super().__init__(parent)
         self._widget, self._state, self._queue = parent, state, queue
-        self._save_open, self._closed_meanwhile = save_open, closed_meanwhile
+        self._saving_of_open, self._closed_meanwhile = saving_of_open, closed_meanwhile
 
     def offer_import(self, menu: QMenu) -> None:
         """Put what can be imported into a menu."""
@@ -213,6 +213,7 @@ class DataExchange(QObject):
         go_on = box.addButton("Import the others", QMessageBox.ButtonRole.DestructiveRole)
         box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
         box.exec()
+        box.deleteLater()
         if box.clickedButton() is choose:
             folder = QFileDialog.getExistingDirectory(self._widget, "Where are the images?")
             if folder:
@@ -245,10 +246,10 @@ class DataExchange(QObject):
     def export(self, path: Path, format_name: str) -> None:
         """Export the open dataset; what gets lost is told first."""
         dataset = self._dataset
-        if not self._save_open():
-            raise ValueError("The open image is not saved: see above. Export it afterwards.")
+        save_open = self._saving_of_open()
 
         def work(cancel: CancelToken, report: ReportProgress) -> Iterator[object]:
+            save_open()
             source = Annotations(dataset.path, format_name="dataset")
             # of a file, the dialog has asked
             conversion = Conversion(
@@ -276,6 +277,7 @@ class DataExchange(QObject):
             accept = box.addButton("Export", QMessageBox.ButtonRole.AcceptRole)
             box.addButton(QMessageBox.StandardButton.Cancel)
             box.exec()
+            box.deleteLater()
             if box.clickedButton() is not accept:
                 return
         self._write(
@@ -323,6 +325,7 @@ class DataExchange(QObject):
         box.setDetailedText("\n".join([*map(str, problems[:_MAX_DETAILS]), *more]))
         # it stays while the person looks at the files
         box.setModal(False)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         box.show()
 
 

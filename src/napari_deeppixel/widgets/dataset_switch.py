@@ -1,5 +1,6 @@
 """Goes from one image of a dataset to another: the last one is saved before it leaves."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,8 @@ class ImageSwitcher(QObject):
         self._score = score
         self.current: OpenImage | None = None
         self._wish: _Wish | None = None
+        # wishes that came while something waits for the image to close
+        self._later: deque[_Wish] = deque()
         self._read: _Read | None = None
         self._is_closing = False
         self._task = BackgroundTask(self)
@@ -189,6 +192,10 @@ class ImageSwitcher(QObject):
             self.open(current.saver.dataset, current.image_id)
 
     def _ask(self, wish: _Wish) -> None:
+        if self._wish is not None and self._wish.then is not None:
+            # what was asked to be done after closing must not be forgotten
+            self._later.append(wish)
+            return
         is_under_way, self._wish = self.is_busy, wish
         self.status_changed.emit()
         if not is_under_way:
@@ -220,6 +227,7 @@ class ImageSwitcher(QObject):
 
     def _give_up(self, message: str) -> None:
         self._wish, self._read = None, None
+        self._later.clear()
         self.status_changed.emit()
         self.failed.emit(message)
 
@@ -310,6 +318,8 @@ class ImageSwitcher(QObject):
         self.status_changed.emit()
         if wish.then is not None:
             wish.then()
+        if self._later:
+            self._ask(self._later.popleft())
 
     # -- what is open -------------------------------------------------------------------------
 

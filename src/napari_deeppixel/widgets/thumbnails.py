@@ -14,7 +14,7 @@ from qtpy.QtGui import QImage
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.image import default_channels
-from napari_deeppixel.dataset.image_file import read_image
+from napari_deeppixel.dataset.image_file import image_hw, read_image
 from napari_deeppixel.widgets.worker import BackgroundTask
 
 THUMBNAIL_PX = 48
@@ -24,6 +24,8 @@ _MAX_KEPT = 1000
 _MAX_WAITING = 40
 # a slide takes seconds to read: it is worth no thumbnail
 _MAX_FILE_BYTES = 2**28
+# a plane is decoded as a whole
+_MAX_PLANE_PIXELS = 1 << 27
 
 
 class Thumbnails(QObject):
@@ -107,7 +109,8 @@ class Thumbnails(QObject):
 def _thumbnail_of(find_path: Callable[[], Path]) -> NDArray[np.uint8] | None:
     try:
         path = find_path()
-        if path.stat().st_size > _MAX_FILE_BYTES:
+        height, width = image_hw(path)
+        if path.stat().st_size > _MAX_FILE_BYTES or height * width > _MAX_PLANE_PIXELS:
             return None
         return thumbnail(path)
     except (DeepPixelError, OSError, MemoryError, ValueError):

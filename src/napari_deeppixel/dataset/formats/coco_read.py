@@ -55,7 +55,6 @@ def planes_of_document(
     on_problem: Callable[[Problem], None] = raise_problem,
     *,
     categories: CategoryTable | None = None,
-    merged: Mapping[int, int] | None = None,
 ) -> Iterator[AnnotatedImage]:
     """Yield the images of a COCO document, in its order.
 
@@ -70,8 +69,6 @@ def planes_of_document(
     categories
         Table that the file's category ids belong to, whatever the file says of them. None: the
         file's own.
-    merged
-        Category id → the id that took its place.
 
     Raises
     ------
@@ -90,7 +87,7 @@ def planes_of_document(
     def complain(entry: str, message: str, *, is_kept: bool = False) -> None:
         on_problem(Problem(path=path, entry=entry, message=message, is_kept=is_kept))
 
-    table = _FileTable.read(lists["categories"], complain, categories, merged or {})
+    table = _FileTable.read(lists["categories"], complain, categories)
     extra = {key: value for key, value in document.items() if key not in lists}
     header = extra | ({"categories": table.extras} if table.extras else {})
     annotations = _by_image(lists["annotations"], complain)
@@ -180,7 +177,6 @@ class _FileTable:
         entries: list[Any],
         complain: Callable[[str, str], None],
         known: CategoryTable | None,
-        merged: Mapping[int, int],
     ) -> "_FileTable":
         ids: dict[tuple[type, Any], int] = {}
         extras: dict[str, Any] = {}
@@ -193,7 +189,7 @@ class _FileTable:
             category = (
                 _category(entry, categories, partial(complain, where))
                 if known is None
-                else _known_category(entry, known, merged)
+                else _known_category(entry, known)
             )
             if category is None:
                 complain(where, f"the dataset has no category {entry['id']!r}; left out")
@@ -208,8 +204,6 @@ class _FileTable:
             unknown = _unknown_category_keys(entry, category)
             if unknown:
                 extras.setdefault(category.name, unknown)
-        for old, new in merged.items():
-            ids.setdefault(_key(old), new)
         for each in known.categories if known is not None else ():
             ids.setdefault(_key(each.id), each.id)
         return cls(known or CategoryTable(categories=tuple(categories)), ids, extras)
@@ -228,11 +222,9 @@ class _FileTable:
         return found
 
 
-def _known_category(
-    entry: dict[str, Any], known: CategoryTable, merged: Mapping[int, int]
-) -> Category | None:
+def _known_category(entry: dict[str, Any], known: CategoryTable) -> Category | None:
     try:
-        return known.by_id(merged.get(entry["id"], entry["id"]))
+        return known.by_id(entry["id"])
     except KeyError:
         return None
 
