@@ -3,20 +3,20 @@
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
 import numpy as np
 
-from napari_deeppixel.core.category import Category, CategoryTable, palette_color
+from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.geometry import boxes_xyxy_to_xywh
 from napari_deeppixel.core.instance import MAX_HANDLE, Instance, InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
 from napari_deeppixel.dataset.formats.base import Problem, raise_problem
+from napari_deeppixel.dataset.formats.coco_categories import FileTable, id_key
 from napari_deeppixel.dataset.formats.coco_rle import segmentation_to_mask
 from napari_deeppixel.dataset.formats.coco_values import (
     MAX_LEVEL,
@@ -87,14 +87,14 @@ def planes_of_document(
     def complain(entry: str, message: str, *, is_kept: bool = False) -> None:
         on_problem(Problem(path=path, entry=entry, message=message, is_kept=is_kept))
 
-    table = _FileTable.read(lists["categories"], complain, categories)
+    table = FileTable.read(lists["categories"], complain, categories)
     extra = {key: value for key, value in document.items() if key not in lists}
     header = extra | ({"categories": table.extras} if table.extras else {})
     annotations = _by_image(lists["annotations"], complain)
     names = _names(lists["images"], complain)
     for image in names:
         reader = _ImageReader(image, names[image], table, complain)
-        found = reader.read(annotations.pop(_key(image.entry["id"]), []), header)
+        found = reader.read(annotations.pop(id_key(image.entry["id"]), []), header)
         if found is not None:
             yield found
     for left in annotations.values():
@@ -102,11 +102,6 @@ def planes_of_document(
             where = f"annotation {annotation.get('id')!r}"
             image_id = annotation.get("image_id")
             complain(where, f"image {image_id!r} is not in the file; the annotation is left out")
-
-
-def _key(value: Any) -> tuple[type, Any]:
-    # 1 and "1" are two ids, 1 and True are not one either
-    return type(value), value
 
 
 def _by_image(
@@ -120,7 +115,7 @@ def _by_image(
                 f"annotation at place {position}", "it names no image; the annotation is left out"
             )
         else:
-            by_image.setdefault(_key(image_id), []).append(entry)
+            by_image.setdefault(id_key(image_id), []).append(entry)
     return by_image
 
 
@@ -138,7 +133,7 @@ def _names(entries: list[Any], complain: Callable[[str, str], None]) -> dict[_Im
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
             complain(where, "it has no id; left out with its annotations")
             continue
-        if _key(entry["id"]) in ids:
+        if id_key(entry["id"]) in ids:
             complain(where, f"two images have the same id {entry['id']!r}; the first one counts")
             continue
         try:
@@ -146,7 +141,7 @@ def _names(entries: list[Any], complain: Callable[[str, str], None]) -> dict[_Im
         except AnnotationError as error:
             complain(where, f"{error}; left out with its annotations")
             continue
-        ids.add(_key(entry["id"]))
+        ids.add(id_key(entry["id"]))
         found[_ImageEntry(entry)] = name
     return found
 
@@ -162,117 +157,6 @@ class _Complain(Protocol):
     def __call__(self, entry: str, message: str, *, is_kept: bool = False) -> None: ...
 
 
-class _FileTable:
-    """The categories of a file: its ids, and which of ours they are."""
-
-    def __init__(
-        self, table: CategoryTable, ids: dict[tuple[type, Any], int], extras: dict[str, Any]
-    ) -> None:
-        self.table, self.extras = table, extras
-        self._ids = ids
-
-    @classmethod
-    def read(
-        cls,
-        entries: list[Any],
-        complain: Callable[[str, str], None],
-        known: CategoryTable | None,
-    ) -> "_FileTable":
-        ids: dict[tuple[type, Any], int] = {}
-        extras: dict[str, Any] = {}
-        categories: list[Category] = []
-        for position, entry in enumerate(entries):
-            where = f"category at place {position}"
-            if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
-                complain(where, "it has no id; left out")
-                continue
-            category = (
-                _category(entry, categories, partial(complain, where))
-                if known is None
-                else _known_category(entry, known)
-            )
-            if category is None:
-                complain(where, f"the dataset has no category {entry['id']!r}; left out")
-                continue
-            is_new = all(each.name != category.name for each in categories)
-            if known is None and is_new:
-                categories.append(category)
-            if _key(entry["id"]) in ids:
-                complain(where, f"two categories have the id {entry['id']!r}; the first counts")
-                continue
-            ids[_key(entry["id"])] = category.id
-            unknown = _unknown_category_keys(entry, category)
-            if unknown:
-                extras.setdefault(category.name, unknown)
-        for each in known.categories if known is not None else ():
-            ids.setdefault(_key(each.id), each.id)
-        return cls(known or CategoryTable(categories=tuple(categories)), ids, extras)
-
-    def id_of(self, value: Any) -> int:
-        """Return our id for one in the file.
-
-        Raises
-        ------
-        AnnotationError
-            If the file does not have it.
-        """
-        found = self._ids.get(_key(value)) if isinstance(value, int | str) else None
-        if found is None:
-            raise AnnotationError(f"category {value!r} is not in the file")
-        return found
-
-
-def _known_category(entry: dict[str, Any], known: CategoryTable) -> Category | None:
-    try:
-        return known.by_id(entry["id"])
-    except KeyError:
-        return None
-
-
-def _category(
-    entry: dict[str, Any], taken: list[Category], complain: Callable[[str], None]
-) -> Category:
-    """Return a category of a file; another one of the same name, or with a free id, if need be."""
-    take = Taken(complain)
-    name = take.get(entry, "name", lambda v: text_of(v, "name"), "").strip()
-    if not name:
-        name = f"category {entry['id']}"
-        complain(f"it has no name; called {name!r}")
-    for known in taken:
-        if known.name == name:
-            complain(f"two categories are called {name!r}: they are one from now on")
-            return known
-    key = take.mapping(entry, "attributes").get("key", "")
-    number = entry["id"]
-    ids = {category.id for category in taken}
-    # ids of 0, which many programs write, and texts cannot be ours
-    is_usable = isinstance(number, int) and 1 <= number <= _MAX_ID and number not in ids
-    color = entry.get("color")
-    values: dict[str, Any] = {
-        "id": number if is_usable else max(ids, default=0) + 1,
-        "name": name,
-        "color": color if isinstance(color, str) else palette_color(len(taken)),
-        "key": key if isinstance(key, str) else "",
-    }
-    try:
-        return Category(**values)
-    except ValueError:
-        return Category(**values | {"color": palette_color(len(taken)), "key": ""})
-
-
-def _unknown_category_keys(entry: dict[str, Any], category: Category) -> dict[str, Any]:
-    """Return what of a category's entry we do not know, and its id and colour if not ours."""
-    unknown = {k: v for k, v in entry.items() if k not in ("id", "name", "color", "attributes")}
-    attributes = entry.get("attributes")
-    attributes = dict(attributes) if isinstance(attributes, dict) else {}
-    attributes.pop("key", None)
-    if entry["id"] != category.id:
-        attributes.setdefault("original_id", entry["id"])
-    if "color" in entry and entry["color"] != category.color:
-        attributes.setdefault("original_color", entry["color"])
-    return unknown | ({"attributes": attributes} if attributes else {})
-
-
 class _ImageReader:
     """Reads the annotations of one image."""
 
@@ -280,7 +164,7 @@ class _ImageReader:
         self,
         image: _ImageEntry,
         name: str,
-        table: _FileTable,
+        table: FileTable,
         complain: _Complain,
     ) -> None:
         self._entry, self._name, self._table = image.entry, name, table
