@@ -128,3 +128,14 @@ def test_joining_keeps_my_ids_and_finds_each_of_theirs_by_name(
     assert {c.id for c in theirs.categories} == set(new_ids)
     for other in theirs.categories:
         assert joined.by_id(new_ids[other.id]).name == other.name
+
+
+def test_a_colour_that_was_dealt_out_is_not_dealt_twice_when_tables_are_joined() -> None:
+    joined, _ = CategoryTable.from_names("a", "b").joined_with(CategoryTable.from_names("c"))
+    assert len({category.color for category in joined.categories}) == 3
+    # one that somebody chose stays
+    red = CategoryTable(
+        categories=tuple(Category(id=n, name=str(n), color="#ff0000") for n in (1, 2))
+    )
+    joined, _ = CategoryTable.from_names("a").joined_with(red)
+    assert [category.color for category in joined.categories][1:] == ["#ff0000", "#ff0000"]

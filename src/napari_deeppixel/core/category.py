@@ -1,6 +1,7 @@
 """Categories: their ids as stored, names, colours, and places in a network."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 # Okabe & Ito 2008, Color Universal Design: told apart by the colour-blind, too
@@ -10,6 +11,16 @@ _PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#
 def palette_color(position: int) -> str:
     """Return a colour ``#rrggbb`` for the category at a position, from a colour-blind-safe set."""
     return _PALETTE[position % len(_PALETTE)]
+
+
+def free_color(color: str, taken: Collection[str]) -> str:
+    """Return a colour that no other category has, where this one was dealt out, not chosen.
+
+    A colour that is none of the set's was chosen by somebody, and stays.
+    """
+    if color not in taken or color not in _PALETTE:
+        return color
+    return next((free for free in _PALETTE if free not in taken), color)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +165,8 @@ class CategoryTable:
             if category.name not in id_of_name:
                 taken = {known.id for known in joined}
                 new_id = max(taken) + 1 if category.id in taken else category.id
-                joined.append(replace(category, id=new_id))
+                color = free_color(category.color, [known.color for known in joined])
+                joined.append(replace(category, id=new_id, color=color))
                 id_of_name[category.name] = new_id
             new_ids[category.id] = id_of_name[category.name]
         return CategoryTable(categories=tuple(joined)), new_ids

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_deeppixel.core.atomic import atomic_file
-from napari_deeppixel.core.category import Category, CategoryTable, palette_color
+from napari_deeppixel.core.category import Category, CategoryTable, free_color, palette_color
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.dataset.formats.hostile import read_json
 from napari_deeppixel.dataset.split import SplitRule
@@ -93,7 +93,8 @@ class DatasetFile:
                 known = joined.resolve(category.id, category.name)
             if known is None:
                 known = joined.next_category_id
-                joined = joined.with_category(replace(category, id=known))
+                color = free_color(category.color, [c.color for c in joined.categories.categories])
+                joined = joined.with_category(replace(category, id=known, color=color))
             new_ids[category.id] = known
         return joined, new_ids
 

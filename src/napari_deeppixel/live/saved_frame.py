@@ -115,7 +115,7 @@ def add_frame(result: LiveResult, dataset: Dataset, *, source: str, group: str) 
     return SavedFrame(
         image=dataset.image_path(image_id),
         annotations=dataset.path / "annotations" / f"{image_id}.json",
-        is_new=added.is_new,
+        is_new=added.has_taken_planes,
     )
 
 
