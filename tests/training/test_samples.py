@@ -23,6 +23,8 @@ from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.normalization import Normalization
+from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
+from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.training.samples import (
     common_categories,
     pack_label_planes,
@@ -197,3 +199,26 @@ def test_images_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
     (folder / "a.png").rename(folder / "images" / "a.png")
     (sample,) = read_split(folder, RANGE_8_BIT)
     assert sample.path == folder / "images" / "a.png"
+
+
+def test_a_dataset_gives_the_complete_images_of_a_split(tmp_path: Path) -> None:
+    cells = two_cells()
+    dataset = Dataset.create(tmp_path / "set", categories=cells.categories)
+    for number, (state, split) in enumerate(
+        [("complete", "train"), ("draft", "train"), ("complete", "val"), ("none", "train")]
+    ):
+        pixels = grey_of(cells) + np.uint8(number)
+        dataset.add_pixels(
+            pixels,
+            name=f"{number}",
+            planes=[AnnotatedImage.of("any", cells)],
+            state=ImageState(state),
+            split=Split(split),
+        )
+    (train,) = read_split(dataset.path / "train", RANGE_8_BIT)
+    assert train.path.stem == "0"
+    assert_same_instances(train.instances, cells)
+    (val,) = read_split(dataset.path / "val", RANGE_8_BIT)
+    assert val.path.stem == "2"
+    with pytest.raises(AnnotationError, match="no complete image is in the split test"):
+        read_split(dataset.path / "test", RANGE_8_BIT)

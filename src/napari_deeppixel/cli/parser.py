@@ -44,9 +44,10 @@ A lost camera or stream is opened again until it is back. The exit code is 2 if 
 be opened, or the model or the recording stopped by an error.
 """
 _TRAIN = """\
-Train a network from scratch on a folder with train/instances.json and val/instances.json (COCO,
-with the images that they name). RUN/best.safetensors are the best weights so far, RUN/last.pt is
-where to go on from. Ctrl-C finishes the step, saves, and stops.
+Train a network from scratch on the images of a dataset that are marked complete, or on a folder
+with train/instances.json and val/instances.json (COCO, with the images that they name).
+RUN/best.safetensors are the best weights so far, RUN/last.pt is where to go on from. Ctrl-C
+finishes the step, saves, and stops.
 """
 _TRAIN_MORE = """\
 On a CPU, training uses all cores and sets OMP_WAIT_POLICY=PASSIVE unless the environment has
@@ -67,9 +68,9 @@ examples:
   napari-deeppixel convert my-dataset for-yolo --to yolo
 """
 _EVALUATE = """\
-Compare what a model finds with the annotations of a folder (instances.json and its images): COCO's
-mask average precision, for all images and for those that look alike, and how far the number of
-objects is off.
+Compare what a model finds with the annotations of a folder (instances.json and its images), or of
+the complete images in a split of a dataset (DATASET/val): COCO's mask average precision, for all
+images and for those that look alike, and how far the number of objects is off.
 """
 
 _CHECK = """\
@@ -295,7 +296,7 @@ def _add_train(commands: "Commands") -> None:
         epilog=_TRAIN_MORE,
     )
     add = parser.add_argument
-    add("dataset", metavar="DATASET", help="folder with train/ and val/")
+    add("dataset", metavar="DATASET", help="a dataset, or a folder with train/ and val/")
     add("-o", "--output", required=True, metavar="RUN", help="folder for weights and checkpoints")
     # numbers as in training.fit.FitOptions, which cannot be imported without torch
     add("--iterations", type=_positive, metavar="N", help="steps in all; default: 2000")
@@ -314,7 +315,7 @@ def _add_evaluate(commands: "Commands") -> None:
         "compare a model with annotated images",
         description=_EVALUATE,
     )
-    parser.add_argument("split", metavar="FOLDER", help="folder with instances.json and images")
+    parser.add_argument("split", metavar="FOLDER", help="DATASET/val, or a folder with COCO")
     _add_model(parser)
 
 

@@ -65,10 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_folders(dataset: Path, run_dir: Path, *, resume: bool) -> None:
     for split in ("train", "val"):
-        if not (dataset / split / "instances.json").is_file():
+        is_there = (dataset / split / "instances.json").is_file()
+        if not is_there and not (dataset / "dataset.json").is_file():
             raise AnnotationError(
-                f"{dataset}: no {split}/instances.json; a dataset is a folder with train/ and "
-                "val/, each with instances.json (COCO) and its images"
+                f"{dataset}: no {split}/instances.json; train on a dataset (the folder of "
+                "dataset.json), or a folder with train/ and val/, each with instances.json (COCO) "
+                "and its images"
             )
     has_checkpoint = (run_dir / "last.pt").exists()
     if resume and not has_checkpoint:
@@ -96,6 +98,7 @@ def _prepare_threads() -> None:
 def _read_dataset(dataset: Path, name: str) -> "tuple[ModelSpec, list[Sample], list[Sample]]":
     from napari_deeppixel.core.category import CategoryTable
     from napari_deeppixel.dataset.formats.coco import read_provenance
+    from napari_deeppixel.dataset.store import Dataset
     from napari_deeppixel.training.samples import common_categories, read_split
 
     # the same for any categories, and reading wants it first
@@ -106,7 +109,11 @@ def _read_dataset(dataset: Path, name: str) -> "tuple[ModelSpec, list[Sample], l
         name,
         common_categories([*train, *val]),
         description=f"Trained from scratch on {len(train):,} images of {dataset.resolve().name}.",
-        provenance=read_provenance(dataset / "train" / "instances.json"),
+        provenance=(
+            {"data": dataset.resolve().name, "licence": ""}
+            if Dataset.is_dataset(dataset)
+            else read_provenance(dataset / "train" / "instances.json")
+        ),
     )
     return spec, train, val
 

@@ -1,21 +1,23 @@
 """A folder of annotated images, held in memory and drawn from evenly."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
-from napari_deeppixel.core.image import as_image_array, pick_channels
+from napari_deeppixel.core.image import pick_channels
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.normalization import Normalization
+from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
 from napari_deeppixel.dataset.formats.coco import read_coco
+from napari_deeppixel.dataset.image_file import read_image
 from napari_deeppixel.dataset.image_folder import ImageFolder, inner_name
+from napari_deeppixel.dataset.store import Dataset
 
 # two RGB channels differ by more than this on average in a colour image
 _COLOUR_DIFFERENCE = 4.0
@@ -51,21 +53,27 @@ class Sample:
 
 
 def read_split(folder: Path, normalization: Normalization) -> list[Sample]:
-    """Return the samples of a split: ``instances.json`` (COCO) and the images that it names.
+    """Return the samples of a split.
+
+    Parameters
+    ----------
+    folder
+        ``DATASET/train`` (or ``val``, ``test``) of a dataset, of which the complete images are
+        taken; or a folder with ``instances.json`` (COCO) and the images that it names.
+    normalization
+        Of the network.
 
     Raises
     ------
     AnnotationError
-        If the file or an image is missing or cannot be read, or sizes differ.
+        If the file or an image is missing or cannot be read, sizes differ, or there is no image.
     """
     samples = []
-    images = ImageFolder(folder)
-    for image in read_coco(folder / "instances.json"):
-        path = folder / image.file_name
-        if not path.exists():
-            path = images.find(inner_name(image.file_name).as_posix()) or path
+    is_dataset = folder.name in tuple(Split) and Dataset.is_dataset(folder.parent)
+    for image in _of_dataset(folder) if is_dataset else _of_coco(folder):
+        path = image.path or folder / image.file_name
         try:
-            pixels = as_image_array(iio.imread(path), name=path.name).plane()
+            pixels = read_image(path).plane(image.plane)
         # a damaged PNG ends in SyntaxError, a TIFF in ZeroDivisionError, TiffFileError and more
         except Exception as error:
             raise AnnotationError(f"{path}: image cannot be read ({error})") from error
@@ -90,8 +98,30 @@ def read_split(folder: Path, normalization: Normalization) -> list[Sample]:
             )
         )
     if not samples:
-        raise AnnotationError(f"{folder}: no image in instances.json")
+        where = (
+            f"{folder.parent}: no complete image is in the split {folder.name}; mark images "
+            "complete, or pin some to it"
+            if is_dataset
+            else f"{folder}: no image in instances.json"
+        )
+        raise AnnotationError(where)
     return samples
+
+
+def _of_coco(folder: Path) -> Iterator[AnnotatedImage]:
+    images = ImageFolder(folder)
+    for image in read_coco(folder / "instances.json"):
+        path = folder / image.file_name
+        if not path.exists():
+            path = images.find(inner_name(image.file_name).as_posix()) or path
+        yield replace(image, path=path)
+
+
+def _of_dataset(folder: Path) -> Iterator[AnnotatedImage]:
+    # of a draft nobody knows yet which objects are missing
+    for image in Dataset.open(folder.parent).annotated([Split(folder.name)]):
+        if image.state is ImageState.COMPLETE:
+            yield image
 
 
 def pack_label_planes(instances: InstanceSet) -> NDArray[np.int32]:
