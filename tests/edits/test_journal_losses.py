@@ -388,6 +388,29 @@ def test_snapshot_before_what_was_recovered_is_not_taken_for_all(desk: Desk) -> 
     assert "steps 3 to 3 are missing" in told.damage
 
 
+def test_log_laid_ready_while_one_is_made_is_not_taken_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, JournalPace())
+    real = journal_writer.LogFile
+
+    def in_between(path: Path) -> LogFile:
+        log = real(path)
+        monkeypatch.undo()
+        # the other thread finds none, and makes the same one
+        bench.writer._lay_next_log_ready()
+        return log
+
+    monkeypatch.setattr(journal_writer, "LogFile", in_between)
+    for _ in range(3):
+        bench.roll()
+        bench.work(draw)
+        # what follows a snapshot lies in its own log, or it would go with what is before it
+        assert bench.writer._log is not None
+        assert bench.writer._log.name == f"log-{bench.writer._generation}.jsonl"
+    assert everything(read_journal(tmp_path)[0]) == everything(bench.session)
+
+
 # -- how soon -------------------------------------------------------------------------------------
 
 
@@ -412,6 +435,13 @@ class Bench:
     def work(self, work: Work) -> None:
         work(self.session, np.random.default_rng())
         self.writer.write_next()
+
+    def roll(self) -> None:
+        """Go on in a new log, after a snapshot."""
+        saved = SavedSession.of(self.session)
+        self.writer.put_base(Snapshot(saved=saved, number=self.writer.number))
+        self.writer.write_next()
+        self.writer._write_snapshot_when_due()
 
     def pass_time(self, seconds: float) -> None:
         """Turn the clock on; the logs are synced when they are due."""

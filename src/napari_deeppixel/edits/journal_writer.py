@@ -198,9 +198,10 @@ class JournalWriter(JournalSyncer):
             self._own.note(self._folder.log(self._generation))
         with self._news:
             self._generation += 1
-            if self._log is not None:
-                self._old_logs.append(self._log)
-            self._log = log
+            # one that was laid ready while this one was made is this generation's, not the next
+            # one's: what follows the next snapshot would go the way of what is before it
+            self._old_logs += [old for old in (self._log, self._next_log) if old is not None]
+            self._log, self._next_log = log, None
             self._pending.popleft()
             self._base, self._since_base = base, []
             self._snapshot_due = base
