@@ -26,6 +26,9 @@ _KNOWN_KEYS = (
 _KNOWN_CATEGORY_KEYS = ("id", "name", "color", "key")
 _KNOWN_SPLIT_KEYS = ("seed", "val", "test")
 
+# as other programs count; the next one must have a number, too
+_MAX_CATEGORY_ID = 1 << 31
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFile:
@@ -229,8 +232,11 @@ def _from_json(value: dict[str, Any]) -> DatasetFile:
 
 
 def _category(entry: dict[str, Any], place: int) -> Category:
+    number = int(entry["id"])
+    if number > _MAX_CATEGORY_ID:
+        raise ValueError(f"category ids go up to {_MAX_CATEGORY_ID:,}, got {number}")
     return Category(
-        id=int(entry["id"]),
+        id=number,
         name=str(entry["name"]),
         color=entry.get("color", palette_color(place)),
         key=entry.get("key", ""),
