@@ -418,6 +418,8 @@ def test_what_the_second_window_wrote_is_offered_as_well(qtbot: Any, disk: Disk)
     assert "4 instances (2 unreviewed, 1 accepted, 1 drawn)" in notice(last)
     last.find("journal.bring_back").click()
     assert not last.review.bar.isVisible()
+    # as above
+    last.settle()
 
 
 def test_edit_here_takes_the_journal_over_when_the_other_window_has_closed(qtbot: Any) -> None:

@@ -218,7 +218,7 @@ def _from_json(value: dict[str, Any]) -> DatasetFile:
             val=float(rule.get("val", SplitRule.val)),
             test=float(rule.get("test", SplitRule.test)),
         ),
-        next_category_id=int(value.get("next_category_id", 1)),
+        next_category_id=min(int(value.get("next_category_id", 1)), _MAX_CATEGORY_ID + 1),
         merged=merged,
         former_names={int(i): tuple(str(n) for n in names) for i, names in former.items()},
         extra={key: each for key, each in value.items() if key not in _KNOWN_KEYS},
