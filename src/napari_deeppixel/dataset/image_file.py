@@ -19,7 +19,7 @@ from napari_deeppixel.core.image import ImageArray
 from napari_deeppixel.dataset.tiff_chain import check_page_chain
 
 # classic and big TIFF, either byte order
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # what the decoders raise on damaged files, next to OSError
 _DAMAGED = (
@@ -62,7 +62,7 @@ def read_image(path: Path | str, *, on_note: Callable[[str], None] | None = None
     path = Path(path)
     note = on_note or (lambda _: None)
     start = _first_bytes(path)
-    read = _read_tiff if start.startswith(_TIFF_STARTS) else _read_with_pillow
+    read = _read_tiff if start.startswith(TIFF_STARTS) else _read_with_pillow
     try:
         pixels, axes = read(path, note)
     except UnidentifiedImageError as error:
@@ -85,7 +85,7 @@ def image_hw(path: Path | str) -> tuple[int, int]:
         As `read_image`.
     """
     path = Path(path)
-    if _first_bytes(path).startswith(_TIFF_STARTS):
+    if _first_bytes(path).startswith(TIFF_STARTS):
         return read_image(path).image_hw
     try:
         with Image.open(path) as image:

@@ -233,6 +233,16 @@ class Dataset(CategoryMethods, ImageFileMethods):
         record = saving.save(self._folder, image_id, planes, revision=revision, state=state)
         return self._folder.known_entries([record])[0]
 
+    def annotation_path(self, image_id: str) -> Path:
+        """Return where the annotations of an image lie.
+
+        Raises
+        ------
+        AnnotationError
+            If the name leads out of the dataset.
+        """
+        return self._folder.annotation_path(self._folder.checked(image_id))
+
     # images come in
 
     def add_file(

@@ -114,7 +114,7 @@ def add_frame(result: LiveResult, dataset: Dataset, *, source: str, group: str) 
     image_id = added.entry.image_id
     return SavedFrame(
         image=dataset.image_path(image_id),
-        annotations=dataset.path / "annotations" / f"{image_id}.json",
+        annotations=dataset.annotation_path(image_id),
         is_new=added.has_taken_planes,
     )
 

@@ -27,7 +27,6 @@ class _Surveyed:
     """What a conversion would do, before it does it."""
 
     conversion: Conversion
-    problems: tuple[Problem, ...]
     num_missing: int
 
 
@@ -343,6 +342,5 @@ def _survey(
         report(Progress(fraction=0.0, message=f"{read.number:,}: {read.file_name}"))
     yield _Surveyed(
         conversion=conversion,
-        problems=conversion.source_problems,
         num_missing=conversion.num_missing,
     )

@@ -14,7 +14,7 @@ from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.geometry import boxes_xyxy_to_xywh
 from napari_deeppixel.core.instance import MAX_HANDLE, Instance, InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
+from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState
 from napari_deeppixel.dataset.formats.base import Problem, raise_problem
 from napari_deeppixel.dataset.formats.coco_categories import FileTable, id_key
 from napari_deeppixel.dataset.formats.coco_rle import segmentation_to_mask
@@ -23,9 +23,11 @@ from napari_deeppixel.dataset.formats.coco_values import (
     Taken,
     box_of,
     handle_of,
+    image_state_of,
     number_of,
     outlines_of,
     share_of,
+    split_of,
     state_of,
     text_of,
     whole_of,
@@ -198,8 +200,8 @@ class _ImageReader:
             crowds=self._set(found[1]),
             plane=take.get(entry, "plane", _plane, ()),
             regions=take.get(attributes, "complete_regions", outlines_of, ()),
-            state=take.get(attributes, "state", _image_state, ImageState.NONE),
-            split=take.get(attributes, "split", _split, None),
+            state=take.get(attributes, "state", image_state_of, ImageState.NONE),
+            split=take.get(attributes, "split", split_of, None),
             group=take.get(attributes, "group", lambda v: text_of(v, "group"), ""),
             image_id=entry["id"],
             image_extra=unknown | ({"attributes": others} if others else {}),
@@ -327,17 +329,3 @@ def _plane(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > 8:
         raise AnnotationError(f"plane must be a list of indices, got {value!r}")
     return tuple(whole_of(each, "plane", lowest=0, highest=_MAX_ID) for each in value)
-
-
-def _image_state(value: Any) -> ImageState:
-    try:
-        return ImageState(value)
-    except ValueError as error:
-        raise AnnotationError(f"state must be none, draft or complete, got {value!r}") from error
-
-
-def _split(value: Any) -> Split:
-    try:
-        return Split(value)
-    except ValueError as error:
-        raise AnnotationError(f"split must be train, val or test, got {value!r}") from error

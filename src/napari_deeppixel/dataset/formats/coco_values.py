@@ -7,6 +7,7 @@ from typing import Any
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.instance import MAX_HANDLE, InstanceState
+from napari_deeppixel.dataset.annotated import ImageState, Split
 
 MAX_LEVEL = 1 << 62
 
@@ -70,6 +71,36 @@ def state_of(value: Any) -> InstanceState:
     except ValueError as error:
         names = ", ".join(state.value for state in InstanceState)
         raise AnnotationError(f"state must be one of {names}, got {value!r}") from error
+
+
+def image_state_of(value: Any) -> ImageState:
+    """Return the state of an image.
+
+    Raises
+    ------
+    AnnotationError
+        If there is none of that name.
+    """
+    try:
+        return ImageState(value)
+    except ValueError as error:
+        raise AnnotationError(
+            f"state must be none, draft or complete, got {value!r:.60}"
+        ) from error
+
+
+def split_of(value: Any) -> Split:
+    """Return a split.
+
+    Raises
+    ------
+    AnnotationError
+        If there is none of that name.
+    """
+    try:
+        return Split(value)
+    except ValueError as error:
+        raise AnnotationError(f"split must be train, val or test, got {value!r:.60}") from error
 
 
 def whole_of(value: Any, what: str, *, lowest: int, highest: int) -> int:

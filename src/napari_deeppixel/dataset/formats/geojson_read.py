@@ -10,9 +10,15 @@ from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError, ImageError
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
+from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState
 from napari_deeppixel.dataset.formats.base import ReadSource
-from napari_deeppixel.dataset.formats.coco_values import Taken, outlines_of, text_of
+from napari_deeppixel.dataset.formats.coco_values import (
+    Taken,
+    image_state_of,
+    outlines_of,
+    split_of,
+    text_of,
+)
 from napari_deeppixel.dataset.formats.geojson_shapes import polygons_of
 from napari_deeppixel.dataset.formats.hostile import plane_hw, read_json
 from napari_deeppixel.dataset.formats.image_pairs import (
@@ -177,8 +183,8 @@ class _Reader:
     def _plane_values(self, each: dict[str, Any], entry: str) -> dict[str, Any]:
         taken = Taken(lambda message: self._complain(message, entry))
         return {
-            "state": taken.get(each, "state", _image_state, ImageState.DRAFT),
-            "split": taken.get(each, "split", _split, None),
+            "state": taken.get(each, "state", image_state_of, ImageState.DRAFT),
+            "split": taken.get(each, "split", split_of, None),
             "group": taken.get(each, "group", lambda value: text_of(value, "group"), ""),
             "regions": taken.get(each, "regions", outlines_of, ()),
             "image_extra": taken.mapping(each, "extra"),
@@ -296,17 +302,3 @@ def _color(classification: Mapping[str, Any]) -> str:
     if not all(isinstance(part, int) and 0 <= part <= 255 for part in color[:3]):
         return ""
     return "#{:02x}{:02x}{:02x}".format(*color[:3])
-
-
-def _image_state(value: Any) -> ImageState:
-    try:
-        return ImageState(value)
-    except ValueError as error:
-        raise AnnotationError(f"no state of an image: {value!r:.60}") from error
-
-
-def _split(value: Any) -> Split:
-    try:
-        return Split(value)
-    except ValueError as error:
-        raise AnnotationError(f"no split: {value!r:.60}") from error

@@ -24,10 +24,9 @@ from napari_deeppixel.core.instance import (
     label_image_to_instances,
 )
 from napari_deeppixel.dataset.formats.hostile import plane_hw
-from napari_deeppixel.dataset.image_file import read_image
+from napari_deeppixel.dataset.image_file import TIFF_STARTS, read_image
 from napari_deeppixel.dataset.tiff_chain import check_page_chain
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # modes of Pillow that hold one number a pixel; a palette's colours are only for looking at it
 _NUMBER_MODES = ("1", "L", "P", "I", "F")
 # how many bytes one byte of a compressed file can stand for at most: zlib's technical notes say
@@ -81,7 +80,7 @@ def is_picture(path: Path) -> bool:
         If it cannot be read.
     """
     with path.open("rb") as file:
-        return file.read(4) in (*_TIFF_STARTS, b"\x89PNG")
+        return file.read(4) in (*TIFF_STARTS, b"\x89PNG")
 
 
 def open_label_image(path: Path) -> ImageArray:
@@ -96,7 +95,7 @@ def open_label_image(path: Path) -> ImageArray:
     with named_errors(path):
         with path.open("rb") as file:
             start = file.read(4)
-        if start in _TIFF_STARTS:
+        if start in TIFF_STARTS:
             check_page_chain(path)
             _check_tiff(path)
             image = read_image(path)

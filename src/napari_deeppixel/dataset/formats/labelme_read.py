@@ -8,14 +8,16 @@ from typing import Any
 
 from napari_deeppixel.core.errors import AnnotationError, ImageError
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
+from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState
 from napari_deeppixel.dataset.formats.base import ReadSource
 from napari_deeppixel.dataset.formats.coco_values import (
     MAX_LEVEL,
     Taken,
     box_of,
     handle_of,
+    image_state_of,
     share_of,
+    split_of,
     state_of,
     text_of,
     whole_of,
@@ -82,8 +84,8 @@ class _Reader:
             instances=self._instances.instances(self._hw, table),
             crowds=self._crowds.instances(self._hw, table),
             path=self._image_path,
-            state=take.get(ours, "state", _image_state, ImageState.DRAFT),
-            split=take.get(ours, "split", _split, None),
+            state=take.get(ours, "state", image_state_of, ImageState.DRAFT),
+            split=take.get(ours, "split", split_of, None),
             group=take.get(ours, "group", lambda value: text_of(value, "group"), ""),
             image_extra=_unknown(self._document, TOP_KEYS) | _dict_of(ours.get("extra")),
             instance_extras=self._instances.extras | self._crowds.extras,
@@ -225,17 +227,3 @@ def _unknown(entry: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
         for key, value in entry.items()
         if key not in known and not (key in _EMPTY and value in (_EMPTY[key], None))
     }
-
-
-def _image_state(value: Any) -> ImageState:
-    return ImageState(_one_of(value, [state.value for state in ImageState], "state"))
-
-
-def _split(value: Any) -> Split:
-    return Split(_one_of(value, [split.value for split in Split], "split"))
-
-
-def _one_of(value: Any, choices: list[str], what: str) -> str:
-    if value not in choices:
-        raise AnnotationError(f"{what} must be one of {', '.join(choices)}, got {value!r:.40}")
-    return str(value)
