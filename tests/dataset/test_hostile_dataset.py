@@ -113,6 +113,18 @@ def test_spoilt_dataset_file(data: st.DataObject) -> None:
         assert dataset.add_pixels(np.zeros((6, 8), np.uint8), name="a", planes=[image]).is_new
 
 
+def test_categories_can_be_added_where_another_program_used_up_the_numbers(tmp_path: Path) -> None:
+    value = DatasetFile(categories=CELLS).to_json()
+    value["categories"][1]["id"] = 2**31 - 1
+    (tmp_path / "dataset.json").write_text(json.dumps(value))
+    dataset = Dataset.open(tmp_path)
+    taken = {category.id for category in dataset.categories.categories}
+    added = [dataset.add_category(name).id for name in ("one more", "and another")]
+    assert len({*taken, *added}) == len(taken) + 2
+    assert max(added) < 10
+    assert Dataset.open(tmp_path).categories == dataset.categories
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_spoilt_index(data: st.DataObject) -> None:

@@ -1,5 +1,6 @@
 """``dataset.json``: what all images of a dataset share."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,8 +27,8 @@ _KNOWN_KEYS = (
 _KNOWN_CATEGORY_KEYS = ("id", "name", "color", "key")
 _KNOWN_SPLIT_KEYS = ("seed", "val", "test")
 
-# as other programs count; the next one must have a number, too
-_MAX_CATEGORY_ID = 1 << 31
+# as other programs count
+_MAX_CATEGORY_ID = (1 << 31) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class DatasetFile:
     split
         How images are dealt out.
     next_category_id
-        Never given out before, so that an id means one thing for ever.
+        Never given out before, so that an id means one thing for ever; the lowest free one where
+        a file from elsewhere used up the numbers.
     merged
         Id of a category that is gone → the one that took its place.
     former_names
@@ -61,8 +63,11 @@ class DatasetFile:
 
     def __post_init__(self) -> None:
         used = [c.id for c in self.categories.categories] + list(self.merged)
-        lowest = max(used, default=0) + 1
-        object.__setattr__(self, "next_category_id", max(self.next_category_id, lowest))
+        number = max(self.next_category_id, max(used, default=0) + 1)
+        if number > _MAX_CATEGORY_ID:
+            taken = {*used, *self.former_names}
+            number = next(free for free in itertools.count(1) if free not in taken)
+        object.__setattr__(self, "next_category_id", number)
 
     def resolve(self, category_id: Any, name: str | None) -> int | None:
         """Return the category that a file means by an id and a name; None if there is none.
@@ -218,7 +223,7 @@ def _from_json(value: dict[str, Any]) -> DatasetFile:
             val=float(rule.get("val", SplitRule.val)),
             test=float(rule.get("test", SplitRule.test)),
         ),
-        next_category_id=min(int(value.get("next_category_id", 1)), _MAX_CATEGORY_ID + 1),
+        next_category_id=int(value.get("next_category_id", 1)),
         merged=merged,
         former_names={int(i): tuple(str(n) for n in names) for i, names in former.items()},
         extra={key: each for key, each in value.items() if key not in _KNOWN_KEYS},
