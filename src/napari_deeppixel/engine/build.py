@@ -29,10 +29,22 @@ class CropTransform(detection.transform.GeneralizedRCNNTransform):  # type: igno
             list(spec.image_std),
         )
         self._keeps_size = spec.min_size is None
+        self._zoom = spec.zoom
 
     def resize(self, image: Any, target: Any = None) -> tuple[Any, Any]:
-        """Return image and target at the size that the network takes."""
-        return (image, target) if self._keeps_size else super().resize(image, target)
+        """Return image and target at the size that the network takes.
+
+        In training, the crops of a network that keeps sizes are magnified already.
+        """
+        if not self._keeps_size:
+            return super().resize(image, target)
+        if self.training or self._zoom == 1:
+            return image, target
+        size_hw = [max(1, round(side * self._zoom)) for side in image.shape[-2:]]
+        zoomed = torch.nn.functional.interpolate(
+            image[None], size_hw, mode="bilinear", antialias=self._zoom < 1
+        )
+        return zoomed[0], target
 
     def postprocess(
         self,

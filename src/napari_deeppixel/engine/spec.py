@@ -32,8 +32,11 @@ class ModelSpec:
         Subtracted and divided by after normalisation, one value for each input.
     min_size, max_size
         Pixels of the shorter and longer side that an image is resized to; None: not resized.
+    zoom
+        How many times an image whose size is kept is magnified before the network: small objects
+        get finer masks from larger pictures.
     anchor_sizes
-        Sides of the anchors in pixels for each feature level.
+        Sides of the anchors for each feature level, in pixels of the network's input.
     aspect_ratios
         Height over width of the anchors, the same on each level.
     fpn_channels
@@ -54,7 +57,7 @@ class ModelSpec:
     ------
     ValueError
         If only one of min_size and max_size is given, image_mean and image_std differ in length,
-        or score or box_nms is not in 0 … 1.
+        score or box_nms is not in 0 … 1, or zoom is not above 0, or given with min_size.
     """
 
     name: str
@@ -66,6 +69,7 @@ class ModelSpec:
     image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
     min_size: int | None = 800
     max_size: int | None = 1333
+    zoom: float = 1.0
     anchor_sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     fpn_channels: int = 256
@@ -81,6 +85,8 @@ class ModelSpec:
             raise ValueError(
                 f"give min_size and max_size or neither, got {self.min_size} and {self.max_size}"
             )
+        if not 0 < self.zoom < float("inf") or (self.zoom != 1 and self.min_size is not None):
+            raise ValueError(f"zoom must be above 0, and 1 beside min_size, got {self.zoom}")
         if len(self.image_mean) != len(self.image_std):
             raise ValueError(
                 f"image_mean {self.image_mean} and image_std {self.image_std} differ in length"

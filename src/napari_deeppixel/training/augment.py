@@ -29,7 +29,7 @@ class Augmentation:
     crop
         Side of the square crop in pixels.
     zoom
-        Smallest and largest magnification, drawn log-uniformly.
+        Smallest and largest magnification, drawn log-uniformly, beside the network's own.
     noise
         Largest standard deviation of added noise, in units of the normalised range.
     """
