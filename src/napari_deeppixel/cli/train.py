@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from napari_deeppixel.core.progress import CancelToken, duration
 from napari_deeppixel.engine.spec import ModelSpec, slim_spec
 
 if TYPE_CHECKING:
-    from napari_deeppixel.training.fit import FitEvent
+    from napari_deeppixel.training.events import FitEvent
     from napari_deeppixel.training.samples import Sample
 
 # what PyTorch's threads read once, when it is loaded
@@ -142,7 +142,7 @@ def _stopped_by_signals(cancel: CancelToken) -> Iterator[None]:
 
 
 def _tell(event: "FitEvent") -> None:
-    from napari_deeppixel.training.fit import Evaluated, FitEnded, StepEnded
+    from napari_deeppixel.training.events import Evaluated, FitEnded, StepEnded
 
     match event:
         case StepEnded():
@@ -161,11 +161,6 @@ def _tell(event: "FitEvent") -> None:
 
 
 def _tell_json(event: "FitEvent") -> None:
-    from napari_deeppixel.training.fit import Evaluated, FitEnded, StepEnded
+    from napari_deeppixel.training.events import event_to_json
 
-    names = {StepEnded: "step", Evaluated: "evaluated", FitEnded: "ended"}
-    values = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in asdict(event).items()
-    }
-    say_json({"event": names[type(event)], **values})
+    say_json(event_to_json(event))

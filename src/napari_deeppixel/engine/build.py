@@ -37,7 +37,8 @@ class CropTransform(detection.transform.GeneralizedRCNNTransform):  # type: igno
         In training, the crops of a network that keeps sizes are magnified already.
         """
         if not self._keeps_size:
-            return super().resize(image, target)
+            resized: tuple[Any, Any] = super().resize(image, target)
+            return resized
         if self.training or self._zoom == 1:
             return image, target
         size_hw = [max(1, round(side * self._zoom)) for side in image.shape[-2:]]

@@ -23,6 +23,7 @@ from napari_deeppixel.engine.torch_gate import torch
 from napari_deeppixel.engine.weights import save_weights
 from napari_deeppixel.training.augment import Augmentation, random_crop
 from napari_deeppixel.training.evaluate import Figures, average_precision
+from napari_deeppixel.training.events import Evaluated, FitEnded, FitEvent, StepEnded
 from napari_deeppixel.training.samples import Sample, sampling_weights
 
 
@@ -68,37 +69,6 @@ class FitOptions:
     workers: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-
-@dataclass(frozen=True, kw_only=True)
-class StepEnded:
-    """Mean loss of the last steps."""
-
-    iteration: int
-    iterations: int
-    loss: float
-    parts: dict[str, float]
-    learning_rate: float
-    seconds_left: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """Figures of the averaged weights on the validation images."""
-
-    iteration: int
-    figures: Figures
-    is_best: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitEnded:
-    """Where the weights are."""
-
-    weights: Path
-    iteration: int
-
-
-FitEvent = StepEnded | Evaluated | FitEnded
 
 _REPORT_EVERY = 10
 _WARM_UP = 100
