@@ -67,6 +67,8 @@ def test_moved_shifts_the_candidates_into_a_larger_plane() -> None:
         ({"box_nms": -1}, "box_nms must lie in 0..1"),
         ({"max_instances": 0}, "max_instances must be 1 or more, got 0"),
         ({"min_area": 0}, "min_area must be 1 or more, got 0"),
+        ({"zoom": 0.05}, "zoom must lie in 0.1..10, got 0.05"),
+        ({"zoom": float("nan")}, "zoom must lie in 0.1..10"),
         ({"precision": "int8"}, "precision must be auto, fp32, bf16 or fp16, got 'int8'"),
     ],
 )

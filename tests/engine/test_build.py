@@ -1,18 +1,25 @@
 """Networks as a spec describes them."""
 
+from dataclasses import replace
+from importlib import resources
 from typing import Any
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
 import torch
 from tests.engine.networks import noise
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import WeightsError
+from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.engine.base import PredictOptions
 from napari_deeppixel.engine.build import build_model
 from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine
 from napari_deeppixel.engine.spec import ModelSpec, slim_spec
+from napari_deeppixel.engine.weights import load_model
 
+FLUORESCENCE = resources.files("napari_deeppixel") / "samples" / "fluorescence.png"
 CELLS = CategoryTable.from_names("cell", "debris")
 
 
@@ -90,3 +97,38 @@ def test_an_unknown_network_is_a_weights_error_that_lists_the_known() -> None:
     spec = ModelSpec(name="x", architecture="yolo", categories=CELLS)  # type: ignore[arg-type]
     with pytest.raises(WeightsError, match=r"unknown architecture 'yolo'.*maskrcnn_slim"):
         build_model(spec)
+
+
+def test_a_magnified_image_gives_what_its_enlargement_gives() -> None:
+    engine = load_model("nuclei", device="cpu")
+    own = engine.spec.zoom
+    pixels = iio.imread(FLUORESCENCE)[:96, :128].astype(np.float32)[..., None]
+    twice = torch.nn.functional.interpolate(
+        torch.from_numpy(pixels.transpose(2, 0, 1))[None], scale_factor=2 * own, mode="bilinear"
+    )
+    range_ = Normalization(mode="range", low=0, high=255)
+    options = PredictOptions(normalization=range_, zoom=2 * own)
+    [found] = engine.predict([pixels], options)
+    [enlarged] = engine.predict([twice[0, 0].numpy()[..., None]], replace(options, zoom=1))
+    assert len(found.candidates) == len(enlarged.candidates) >= 2
+    np.testing.assert_allclose(
+        found.candidates.predicted_boxes_xyxy,
+        enlarged.candidates.predicted_boxes_xyxy / (2 * own),
+        atol=1e-3,
+    )
+    # and the model's own comes back for the next run
+    engine.predict([pixels], PredictOptions())
+    assert engine.model.transform.resize(torch.zeros(1, 20, 30))[0].shape[-2:] == (
+        round(20 * own),
+        round(30 * own),
+    )
+
+
+def test_a_network_that_resizes_takes_larger_images_when_magnified() -> None:
+    transform = build_model(
+        ModelSpec(name="x", architecture="maskrcnn_resnet50_fpn", categories=CELLS)
+    ).transform.eval()
+    assert transform.resize(torch.zeros(3, 100, 120))[0].shape[-2:] == (800, 960)
+    transform.set_zoom(0.5)
+    assert transform.resize(torch.zeros(3, 100, 120))[0].shape[-2:] == (400, 480)
+    assert transform.resize(torch.zeros(3, 10, 120))[0].shape[-1] in (665, 666)

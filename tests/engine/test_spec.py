@@ -145,6 +145,9 @@ def test_a_description_without_a_needed_part_is_a_weights_error(name: str) -> No
         ({"image_std": (1.0,)}, "differ in length"),
         ({"score": 1.5}, "score must lie in 0..1, got 1.5"),
         ({"box_nms": -0.1}, "box_nms must lie in 0..1"),
+        ({"zoom": 0}, "zoom must be above 0, and 1 beside min_size, got 0"),
+        ({"zoom": float("nan")}, "zoom must be above 0"),
+        ({"zoom": 2, "min_size": 8, "max_size": 9}, "and 1 beside min_size, got 2"),
     ],
 )
 def test_a_wrong_spec_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
 
 from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.widgets.advanced import AdvancedSettings
@@ -25,3 +25,16 @@ def test_keeping_human_work_is_what_a_new_run_does_at_first(qtbot: Any) -> None:
     form = AdvancedSettings()
     qtbot.addWidget(form)
     assert form.keep is Keep.HUMAN
+
+
+def test_the_magnification_is_the_model_s_own_until_a_person_sets_one(qtbot: Any) -> None:
+    form = AdvancedSettings()
+    qtbot.addWidget(form)
+    field = form.findChild(QDoubleSpinBox, "detect.zoom")
+    assert field is not None
+    assert field.text() == "as the model was trained"
+    assert form.options(1, 0.5).zoom is None
+    field.setValue(1.5)
+    assert form.options(1, 0.5).zoom == 1.5
+    field.setValue(0)
+    assert form.options(1, 0.5).zoom is None

@@ -576,6 +576,23 @@ def test_the_score_filters_what_is_shown_at_once_however_slow_the_model_is(
     assert sorted(window.run.last.instances.handles.tolist()) == both
 
 
+def test_another_magnification_holds_from_the_next_frame_on(
+    window: LiveWindow, engine: ThresholdEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zooms: list[float | None] = []
+    predict = engine.predict
+
+    def noting(planes: Any, options: Any, **others: Any) -> Any:
+        zooms.append(options.zoom)
+        return predict(planes, options, **others)
+
+    monkeypatch.setattr(engine, "predict", noting)
+    window.play(itertools.repeat(squares("a")))
+    window.wait(lambda: None in zooms)
+    window.find("live.zoom").setValue(0.5)
+    window.wait(lambda: 0.5 in zooms)
+
+
 def test_the_score_filters_what_is_shown_after_a_stop(window: LiveWindow) -> None:
     window.find("live.score").setValue(0.6)
     window.play(endless(squares("a", "hidden")))

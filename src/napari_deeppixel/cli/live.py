@@ -278,7 +278,9 @@ def watch(
     pipeline = LivePipeline(
         source,
         engine=engine,
-        options=PredictOptions(score=arguments.score, min_area=arguments.min_area),
+        options=PredictOptions(
+            score=arguments.score, min_area=arguments.min_area, zoom=arguments.zoom
+        ),
         has_all_frames=arguments.all_frames,
     )
     counts = RunCounts()

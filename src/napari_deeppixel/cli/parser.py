@@ -164,6 +164,7 @@ def _add_segment(commands: "Commands") -> None:
         help="probability (0 to 1) from which a pixel belongs to an object; default: %(default)s",
     )
     add("--min-area", type=_positive, default=1, metavar="PX", help="smallest object in pixels")
+    _add_zoom(parser)
     add(
         "--channels",
         type=_channels,
@@ -198,6 +199,7 @@ def _add_live(commands: "Commands") -> None:
     _add_model(parser)
     add("-s", "--score", type=_share, help="lowest score (0 to 1); default: the model's own")
     add("--min-area", type=_positive, default=1, metavar="PX", help="smallest object in pixels")
+    _add_zoom(parser)
     add("--size", type=_size_hw, metavar="WxH", help="of the frames, such as 640x480")
     add("--fps", type=_above_zero, metavar="F", help="frames a second that the source shall give")
     add(
@@ -342,6 +344,16 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     _add_device(parser)
 
 
+def _add_zoom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--zoom",
+        type=_magnification,
+        metavar="X",
+        help="magnify images so many times for the model (0.1 to 10): higher finds smaller objects "
+        "and finer edges, lower is faster; default: as the model was trained",
+    )
+
+
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1, mps; default: the fastest there is"
@@ -379,6 +391,13 @@ def _share(text: str) -> float:
     value = _number(text, float)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must lie in 0 to 1")
+    return value
+
+
+def _magnification(text: str) -> float:
+    value = _number(text, float)
+    if not 0.1 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"{text!r}: must lie in 0.1 to 10")
     return value
 
 

@@ -162,6 +162,7 @@ def run(arguments: argparse.Namespace) -> int:
         mask_threshold=arguments.mask_threshold,
         max_instances=arguments.max_instances,
         min_area=arguments.min_area,
+        zoom=arguments.zoom,
         channels=arguments.channels,
     )
     output = Path(arguments.output)

@@ -40,6 +40,9 @@ class PredictOptions:
         Most instances a plane.
     min_area
         Smallest instance in pixels.
+    zoom
+        How many times the image is magnified before the network, 0.1 to 10; below the model's own
+        it is faster and finds larger objects, above it smaller ones.
     channels
         Channels that feed the network: one for all inputs, or one for each.
     normalization
@@ -59,6 +62,7 @@ class PredictOptions:
     box_nms: float | None = None
     max_instances: int = DEFAULT_MAX_INSTANCES
     min_area: int = 1
+    zoom: float | None = None
     channels: tuple[int, ...] | None = None
     normalization: Normalization | None = None
     precision: Precision = "auto"
@@ -68,6 +72,8 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie in 0..1, got {value}")
+        if self.zoom is not None and not 0.1 <= self.zoom <= 10:
+            raise ValueError(f"zoom must lie in 0.1..10, got {self.zoom}")
         for name in ("max_instances", "min_area"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")

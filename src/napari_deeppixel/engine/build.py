@@ -28,15 +28,22 @@ class CropTransform(detection.transform.GeneralizedRCNNTransform):  # type: igno
             list(spec.image_mean),
             list(spec.image_std),
         )
-        self._keeps_size = spec.min_size is None
-        self._zoom = spec.zoom
+        self._own_sizes = None if spec.min_size is None else (spec.min_size, spec.max_size or 1)
+        self.set_zoom(spec.zoom)
+
+    def set_zoom(self, zoom: float) -> None:
+        """Magnify images so many times; those that are resized, beyond their usual size."""
+        self._zoom = zoom
+        if self._own_sizes is not None:
+            shorter, longer = (round(side * zoom) for side in self._own_sizes)
+            self.min_size, self.max_size = (shorter,), longer
 
     def resize(self, image: Any, target: Any = None) -> tuple[Any, Any]:
         """Return image and target at the size that the network takes.
 
         In training, the crops of a network that keeps sizes are magnified already.
         """
-        if not self._keeps_size:
+        if self._own_sizes is not None:
             resized: tuple[Any, Any] = super().resize(image, target)
             return resized
         if self.training or self._zoom == 1:

@@ -95,3 +95,9 @@ def device_description(device: str) -> str:
         if known.id == device:
             return known.description
     return device
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch says that a device's memory ran out."""
+    # torch has no class of its own for the CPU's
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

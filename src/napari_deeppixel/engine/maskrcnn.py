@@ -14,7 +14,7 @@ from napari_deeppixel.core.image import pick_channels
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import CANDIDATE_SCORE, Prediction, PredictOptions
-from napari_deeppixel.engine.device import device_description
+from napari_deeppixel.engine.device import device_description, is_out_of_memory
 from napari_deeppixel.engine.paste import paste_masks
 from napari_deeppixel.engine.precision import pick_dtype, run_heads_in
 from napari_deeppixel.engine.prompt import FeaturePrompter, PlaneFeatures, plane_features
@@ -177,6 +177,7 @@ class MaskRCNNEngine:
 
     def _set_options(self, options: PredictOptions) -> None:
         heads, rpn = self._model.roi_heads, self._model.rpn
+        self._model.transform.set_zoom(self._spec.zoom if options.zoom is None else options.zoom)
         heads.score_thresh = CANDIDATE_SCORE
         heads.nms_thresh = self._spec.box_nms if options.box_nms is None else options.box_nms
         heads.detections_per_img = options.max_instances
@@ -192,7 +193,7 @@ class MaskRCNNEngine:
         try:
             results = self._model(inputs)
         except RuntimeError as caught:
-            if not _is_out_of_memory(caught):
+            if not is_out_of_memory(caught):
                 raise
             # the traceback holds the activations, which would stay in memory during the next try
             error = caught.with_traceback(None)
@@ -208,7 +209,7 @@ class MaskRCNNEngine:
         try:
             return plane_features(self._model, pixels)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             torch.cuda.empty_cache()
             raise self._too_large(pixels) from error
@@ -253,11 +254,6 @@ class MaskRCNNEngine:
             detection_scores=scores,
             max_instances=options.max_instances,
         )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # torch has no class of its own for the CPU's
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _nothing() -> dict[str, Any]:

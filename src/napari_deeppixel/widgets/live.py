@@ -29,6 +29,7 @@ from napari_deeppixel.live.source import FrameSource, SourceOptions
 from napari_deeppixel.live.status import LiveState
 from napari_deeppixel.viewer.layer_source import LayerSource
 from napari_deeppixel.viewer.layers import InstanceLayers
+from napari_deeppixel.widgets.advanced import zoom_field
 from napari_deeppixel.widgets.controls import AMBER, RED, Note, TallArea, button, combo, named
 from napari_deeppixel.widgets.dataset_state import DatasetState
 from napari_deeppixel.widgets.detect import DetectTab
@@ -187,8 +188,10 @@ class LiveTab(QWidget):
             QCheckBox("begin again at the end"), "live.loop", "For videos: play them for ever."
         )
         self._loop.setChecked(True)
+        self._zoom = zoom_field("live.zoom")
         form = QFormLayout()
         form.addRow("Show", self._shown)
+        form.addRow(self._zoom.label, self._zoom.native)
         form.addRow("Size", self._size)
         form.addRow("Rate", self._fps)
         form.addRow("Time-out", self._timeout)
@@ -206,7 +209,8 @@ class LiveTab(QWidget):
         self._datasets.dataset_changed.connect(self._name_save)
         self._model.model_changed.connect(self._on_model_changed)
         self._model.activated.connect(self._on_model_chosen)
-        self._score.valueChanged.connect(self._on_score_changed)
+        self._score.valueChanged.connect(self._on_options_changed)
+        self._zoom.changed.connect(self._on_options_changed)
         self._shown.currentIndexChanged.connect(self._on_shown_changed)
         self._tracks.clicked.connect(self._on_tracks)
         self._formats = BackgroundTask(self)
@@ -291,7 +295,7 @@ class LiveTab(QWidget):
         return ModelRequest(model=self._model.weights, device=self._detect.device)
 
     def _options(self) -> PredictOptions:
-        return PredictOptions(score=self._score.value())
+        return PredictOptions(score=self._score.value(), zoom=self._zoom.value or None)
 
     def _follow_model(self) -> None:
         defaults = self._model.defaults
@@ -310,7 +314,7 @@ class LiveTab(QWidget):
         if pipeline is not None and not self._model.error and not pipeline.model_status.is_running:
             self.run.set_model(self._request())
 
-    def _on_score_changed(self) -> None:
+    def _on_options_changed(self) -> None:
         self.run.set_options(self._options())
 
     def _on_shown_changed(self) -> None:

@@ -272,7 +272,7 @@ class LiveRun(QObject):
     # -- what is shown ------------------------------------------------------------------------
 
     def set_options(self, options: PredictOptions) -> None:
-        """Use another score: at once for what is shown, whatever source and model do."""
+        """Use others from the next frame on; a score at once, whatever source and model do."""
         self._options = options
         if self.pipeline is not None:
             self.pipeline.set_options(options)
