@@ -1,6 +1,7 @@
 """What every test needs: settings of its own, no network, quick property tests."""
 
 import atexit
+import itertools
 import os
 import socket
 import tempfile
@@ -12,13 +13,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Before napari and torch are imported: neither reads nor writes what the person at this computer
-# has, napari's settings, downloaded weights and journals. Processes that a test starts get the
-# same.
+# has, napari's settings, downloaded weights, models and journals. Processes that a test starts get
+# the same.
 _SCRATCH = tempfile.TemporaryDirectory(prefix="napari-deeppixel-tests-")
 atexit.register(_SCRATCH.cleanup)
 os.environ["NAPARI_CONFIG"] = str(Path(_SCRATCH.name) / "napari.yaml")
 os.environ["TORCH_HOME"] = str(Path(_SCRATCH.name) / "torch")
 os.environ["NAPARI_DEEPPIXEL_JOURNAL"] = str(Path(_SCRATCH.name) / "journal")
+os.environ["NAPARI_DEEPPIXEL_MODELS"] = str(Path(_SCRATCH.name) / "models")
 
 # no deadline: a shared CI machine is slow now and then, and says nothing about the code.
 # function_scoped_fixture: tmp_path and qtbot may be shared by the examples of one test
@@ -29,6 +31,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("tests")
+
+
+_library_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _own_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test a library of models of its own, which is not there until it is needed."""
+    folder = Path(_SCRATCH.name) / "models" / str(next(_library_numbers))
+    monkeypatch.setenv("NAPARI_DEEPPIXEL_MODELS", str(folder))
 
 
 class NetworkBlockedError(OSError):

@@ -76,6 +76,11 @@ class MaskRCNNEngine:
         return f"{self._spec.name}@{self._hash[:12]}" if self._hash else self._spec.name
 
     @property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights' file; empty if they come from none."""
+        return self._hash
+
+    @property
     def device_name(self) -> str:
         """What it runs on, for people."""
         return device_description(str(self._device))

@@ -4,7 +4,6 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from napari_deeppixel.engine.build import build_model
 from napari_deeppixel.engine.catalogue import CATALOGUE, CatalogueEntry
 from napari_deeppixel.engine.device import pick_device
 from napari_deeppixel.engine.download import fetch
+from napari_deeppixel.engine.library import ModelLibrary, packaged_weights
 from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine
+from napari_deeppixel.engine.model_name import USED
 from napari_deeppixel.engine.spec import Architecture, ModelSpec
 from napari_deeppixel.engine.spec_file import SPEC_KEY, naming, read_spec, unreadable
 from napari_deeppixel.engine.torch_gate import torch, torchvision
@@ -43,7 +44,8 @@ def load_model(
     ----------
     model
         ``nuclei`` (in this package), ``coco`` or ``coco-v2`` (torchvision's, downloaded once into
-        torch's cache), or the path of a ``.safetensors`` or ``.pth`` file.
+        torch's cache), a name in the `ModelLibrary`, ``used`` for the model in use there, or the
+        path of a ``.safetensors`` or ``.pth`` file.
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     cancel, on_progress
@@ -59,15 +61,31 @@ def load_model(
         If `cancel` was set meanwhile.
     """
     torch_device = pick_device(device)
+    library = ModelLibrary()
+    name = library.current if str(model) == USED else str(model)
     entries = {entry.name: entry for entry in CATALOGUE}
-    if str(model) not in entries:
-        return _load_file(Path(model), torch_device)
-    entry = entries[str(model)]
+    if name not in entries:
+        in_library = library.find(name)
+        if in_library is None:
+            return _load_file(Path(name), torch_device)
+        # instances tell the name that people know, whatever training called it
+        return _load_file(in_library, torch_device, name=in_library.stem)
+    entry = entries[name]
     if not entry.torchvision_weights:
-        packaged = resources.files("napari_deeppixel") / "models" / f"{entry.name}.safetensors"
-        with resources.as_file(packaged) as path:
+        with packaged_weights(entry.name) as path:
             return _load_file(path, torch_device)
     return _load_published(entry, torch_device, cancel, on_progress)
+
+
+def load_file(path: Path, *, device: str = "auto") -> MaskRCNNEngine:
+    """Return an engine with the weights of a file, whatever models its name stands for.
+
+    Raises
+    ------
+    WeightsError, DeviceError
+        As `load_model`.
+    """
+    return _load_file(path, pick_device(device))
 
 
 def save_weights(model: Any, spec: ModelSpec, path: Path | str) -> None:
@@ -88,9 +106,9 @@ def _keeps_precision(name: str, value: Any) -> bool:
     return not value.is_floating_point() or name.endswith(("running_var", "running_mean"))
 
 
-def _load_file(path: Path, device: str) -> MaskRCNNEngine:
+def _load_file(path: Path, device: str, *, name: str | None = None) -> MaskRCNNEngine:
     if not path.is_file():
-        names = ", ".join(entry.name for entry in CATALOGUE)
+        names = ", ".join([*(entry.name for entry in CATALOGUE), *ModelLibrary().names()])
         raise WeightsError(f"no model {str(path)!r}: neither a file nor one of {names}")
     if path.suffix == ".safetensors":
         spec = read_spec(path)
@@ -102,7 +120,7 @@ def _load_file(path: Path, device: str) -> MaskRCNNEngine:
             f"{path}: {path.suffix or 'a file without ending'} is no weights file; use "
             ".safetensors or .pth"
         )
-    return _engine(spec, state, path, device)
+    return _engine(replace(spec, name=name or spec.name), state, path, device)
 
 
 def _engine(spec: ModelSpec, state: StateDict, path: Path, device: str) -> MaskRCNNEngine:

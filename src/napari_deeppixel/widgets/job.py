@@ -11,6 +11,7 @@ from typing import Any
 from napari_deeppixel.core.image import ImageArray, PlaneIndex
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import Prediction, PredictOptions
+from napari_deeppixel.engine.library import ModelLibrary
 from napari_deeppixel.engine.spec import ModelSpec
 from napari_deeppixel.widgets.worker import ReportProgress
 
@@ -94,7 +95,7 @@ class EngineShelf:
         # imported here: torch takes seconds, and this runs in a thread
         from napari_deeppixel.engine.weights import load_model
 
-        path = Path(model)
+        path = ModelLibrary().find(model) or Path(model)
         # a file that was written anew is another model
         key = (model, device, path.stat().st_mtime_ns if path.is_file() else 0)
         with self._lock:

@@ -208,6 +208,7 @@ class LiveTab(QWidget):
         self._save.clicked.connect(self._on_save)
         self._datasets.dataset_changed.connect(self._name_save)
         self._model.model_changed.connect(self._on_model_changed)
+        self._model.weights_renewed.connect(self._on_weights_renewed)
         self._model.activated.connect(self._on_model_chosen)
         self._score.valueChanged.connect(self._on_options_changed)
         self._zoom.changed.connect(self._on_options_changed)
@@ -307,6 +308,11 @@ class LiveTab(QWidget):
         if self.run.is_running and not self._model.error:
             self.run.set_model(self._request())
         self._say()
+
+    def _on_weights_renewed(self) -> None:
+        """Swap what training has written anew in between two frames; the score stays."""
+        if self.run.is_running:
+            self.run.set_model(self._request())
 
     def _on_model_chosen(self) -> None:
         """Ask a model again that had failed, where the person chooses the same once more."""

@@ -1,17 +1,22 @@
 """A combo box of models."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QFileSystemWatcher, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.engine.catalogue import CATALOGUE
+from napari_deeppixel.engine.library import ModelLibrary
+from napari_deeppixel.engine.origin import Origin
 from napari_deeppixel.engine.spec_file import read_spec
-from napari_deeppixel.widgets.controls import named, not_widened
+from napari_deeppixel.widgets.controls import named, not_widened, single_shot
 
 _OPEN_FILE = "open a weights file…"
+# a change of the library is two or three changes of its folder
+_SETTLE_MS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,10 @@ class ModelDefaults:
 
 
 class ModelChoice(QComboBox):
-    """The models that come with the package, and weights files that a person opens.
+    """The model in use, the others that there are, and weights files that a person opens.
+
+    The library is watched, so that what another tab, window or command does to it shows. Where the
+    model in use is chosen and another becomes the one in use, that is chosen; another choice stays.
 
     Parameters
     ----------
@@ -45,9 +53,13 @@ class ModelChoice(QComboBox):
     -------
     model_changed
         Another model is chosen; also where the file that is chosen cannot be read.
+    weights_renewed
+        The file of the chosen model was written anew, as training does, and asks for the same
+        settings.
     """
 
     model_changed = Signal()
+    weights_renewed = Signal()
 
     def __init__(self, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -55,12 +67,17 @@ class ModelChoice(QComboBox):
             named(self, name, "What to look for. A weights file may be .safetensors or .pth.")
         )
         self._file_error = ""
-        for entry in CATALOGUE:
-            self.addItem(entry.name, entry.name)
-        self.addItem(_OPEN_FILE, None)
+        self._library = ModelLibrary()
+        self._opened: list[str] = []
+        self._used = self._library.current
+        self._watcher = QFileSystemWatcher(self)
+        self._settled = single_shot(self, _SETTLE_MS, self.refresh)
+        self._watcher.directoryChanged.connect(self._on_folder_changed)
+        self._fill(self._used)
+        self._watch()
+        self._defaults, self._stamp = self._read(), self._written_at()
         self.activated.connect(self._on_activated)
         self.currentIndexChanged.connect(self._on_changed)
-        self._defaults = self._read()
 
     @property
     def weights(self) -> str:
@@ -77,21 +94,96 @@ class ModelChoice(QComboBox):
         """Why the chosen model cannot be used; empty if it can."""
         if not self.weights:
             return "choose a model, or open a weights file"
-        if (
-            self.weights not in [entry.name for entry in CATALOGUE]
-            and not Path(self.weights).is_file()
-        ):
+        if self._path is None and self.weights not in _SHIPPED:
             return f"{self.weights} is gone: choose another model"
         return self._file_error
 
     def add_file(self, path: str) -> None:
         """Offer a weights file, and choose it."""
-        position = self.findData(path)
-        if position < 0:
-            position = self.count() - 1
-            self.insertItem(position, Path(path).name, path)
-            self.setItemData(position, path, Qt.ItemDataRole.ToolTipRole)
-        self.setCurrentIndex(position)
+        if self.findData(path) < 0:
+            self._opened.append(path)
+            self._insert(self.count() - 1, Path(path).name, path)
+        self.setCurrentIndex(self.findData(path))
+
+    def refresh(self) -> None:
+        """Show what the library holds now; done by itself when its folder changes."""
+        used, chosen = self._library.current, self.weights
+        wanted = used if chosen == self._used != used else chosen
+        self._used = used
+        with QSignalBlocker(self):
+            self._fill(wanted)
+        self._watch()
+        if self.weights != chosen:
+            self._on_changed()
+        elif self._written_at() != self._stamp:
+            before = self._settings
+            self._defaults, self._stamp = self._read(), self._written_at()
+            changed = self.weights_renewed if self._settings == before else self.model_changed
+            changed.emit()
+
+    def showPopup(self) -> None:  # noqa: N802  Qt's
+        """Look at the library first: on a disk of another computer nothing tells of changes."""
+        self.refresh()
+        super().showPopup()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _path(self) -> Path | None:
+        """File of the chosen model; None if it is one of the catalogue, or gone."""
+        if self.weights in _SHIPPED:
+            return None
+        path = self._library.find(self.weights) or Path(self.weights)
+        return path if path.is_file() else None
+
+    @property
+    def _settings(self) -> tuple[str, float, float] | None:
+        told = self._defaults
+        return None if told is None else (self.error, told.score, told.box_nms)
+
+    def _fill(self, chosen: str) -> None:
+        """Show all models, the one in use first, and choose one, be it gone."""
+        others = [*_SHIPPED, *self._library.names()]
+        names = [self._used, *(name for name in others if name != self._used), *self._opened]
+        if chosen and chosen not in names:
+            names.append(chosen)
+        if names == [self.itemData(n) for n in range(self.count() - 1)]:
+            self.setCurrentIndex(self.findData(chosen) if chosen else self.count() - 1)
+            return
+        self.clear()
+        for name in names:
+            text = Path(name).name if name in self._opened else name
+            self._insert(self.count(), text, name)
+        self.addItem(_OPEN_FILE, None)
+        self.setCurrentIndex(names.index(chosen) if chosen else len(names))
+
+    def _insert(self, position: int, text: str, model: str) -> None:
+        self.insertItem(position, text, model)
+        if model != text:
+            self.setItemData(position, model, Qt.ItemDataRole.ToolTipRole)
+
+    def _watch(self) -> None:
+        # a folder that is not there cannot be watched
+        with contextlib.suppress(OSError):
+            self._library.folder.mkdir(parents=True, exist_ok=True)
+        wanted = {str(self._library.folder)}
+        if self._path is not None:
+            wanted.add(str(self._path.parent))
+        watched = set(self._watcher.directories())
+        for folder in watched - wanted:
+            self._watcher.removePath(folder)
+        for folder in wanted - watched:
+            if Path(folder).is_dir():
+                self._watcher.addPath(folder)
+
+    def _written_at(self) -> int:
+        try:
+            return 0 if self._path is None else self._path.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _on_folder_changed(self) -> None:
+        self._settled.start()
 
     def _on_activated(self, index: int) -> None:
         if self.itemText(index) != _OPEN_FILE:
@@ -105,7 +197,8 @@ class ModelChoice(QComboBox):
             self.setCurrentIndex(0)
 
     def _on_changed(self) -> None:
-        self._defaults = self._read()
+        self._defaults, self._stamp = self._read(), self._written_at()
+        self._watch()
         self.model_changed.emit()
 
     def _read(self) -> ModelDefaults | None:
@@ -115,16 +208,22 @@ class ModelChoice(QComboBox):
                 return ModelDefaults(
                     description=entry.description, score=entry.score, box_nms=entry.box_nms
                 )
-        if not self.weights:
+        path = self._path
+        if path is None:
             return None
-        if not self.weights.endswith(".safetensors"):
+        if path.suffix != ".safetensors":
             # torchvision's own settings, which a bare state dict goes with
             return ModelDefaults(description=self.weights, score=0.5, box_nms=0.5)
         try:
-            spec = read_spec(self.weights)
+            spec = read_spec(path)
         except DeepPixelError as error:
             self._file_error = str(error)
             return None
         return ModelDefaults(
-            description=spec.description or self.weights, score=spec.score, box_nms=spec.box_nms
+            description=spec.description or " ".join(Origin.of(spec).sentences()),
+            score=spec.score,
+            box_nms=spec.box_nms,
         )
+
+
+_SHIPPED = tuple(entry.name for entry in CATALOGUE)
