@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -23,14 +24,20 @@ from tests.fakes import ThresholdEngine
 from napari_deeppixel.batch.inputs import sample_paths
 from napari_deeppixel.cli import main
 from napari_deeppixel.core.category import CategoryTable
+from napari_deeppixel.core.errors import DeviceError
 from napari_deeppixel.core.instance import InstanceSet, label_image_to_instances
 from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.coco import read_coco, write_coco
 from napari_deeppixel.dataset.formats.label_tiff import read_label_tiff
 from napari_deeppixel.engine.base import Prediction, PredictOptions
+from napari_deeppixel.engine.spec import slim_spec
+from napari_deeppixel.engine.spec_file import read_spec
+from napari_deeppixel.engine.torch_gate import torch
 from napari_deeppixel.live.recording import Recording, RecordOptions
 from napari_deeppixel.live.registry import ProviderSources
 from napari_deeppixel.live.source import Frame, SourceError, SourceFault, SourceInfo, StreamInfo
+from napari_deeppixel.training.events import StepEnded
+from napari_deeppixel.training.run_folder import RunFolder
 
 TABLE = CategoryTable.from_names("object")
 TRUTH = Path(__file__).parent / "data"
@@ -314,7 +321,10 @@ def test_only_bad_arguments_need_no_model(capsys: pytest.CaptureFixture[str]) ->
         ("live demo --size 0x480", "'0x480': give width and height"),
         ("live demo --seconds 0", "'0': must be above 0"),
         ("live demo --video all", "invalid choice: 'all'"),
-        ("train data", "the following arguments are required: -o/--output"),
+        ("train data --preset big", "argument --preset: invalid choice: 'big'"),
+        ("train data --freeze 3+", "argument --freeze: invalid choice: '3+'"),
+        ("train data --epochs 2 --iterations 9", "not allowed with argument --epochs"),
+        ("train data --crop 32", "'32': must be 64 or more"),
         ("train data -o run --learning-rate 0", "'0': must be above 0"),
         ("train data -o run --workers -1", "'-1': must be 0 or more"),
         ("tile a.png", "invalid choice: 'tile'"),
@@ -749,9 +759,6 @@ def test_the_choices_of_a_recording_are_those_of_the_recorder() -> None:
     assert get_args(choices["labels"]) == RECORD_LABELS
 
 
-# evaluate ----------------------------------------------------------------------------------------
-
-
 def write_split(folder: Path, images: dict[str, NDArray[Any]], table: CategoryTable) -> None:
     """Write images and, as truth, what is above half brightness in them."""
     annotated = []
@@ -766,57 +773,15 @@ def write_split(folder: Path, images: dict[str, NDArray[Any]], table: CategoryTa
     write_coco(annotated, folder / "instances.json")
 
 
-@pytest.mark.usefixtures("fake_model")
-def test_evaluation_of_a_perfect_model_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    colour = np.dstack([square_image((2, 3))] * 3)
-    # a blue ground
-    colour[..., 2] = np.maximum(colour[..., 2], 60)
-    images = {"a.png": square_image((2, 3), (9, 9)), "b.png": colour}
-    write_split(Path("val"), images, TABLE)
-    assert main(["evaluate", "val", "--json"]) == 0
-    groups = json.loads(capsys.readouterr().out)["groups"]
-    assert [group["name"] for group in groups] == [
-        "all",
-        "colour, lighter objects",
-        "grey, lighter objects",
-    ]
-    assert [group["num_objects"] for group in groups] == [3, 1, 2]
-    for group in groups:
-        assert [group[name] for name in ("ap", "ap50", "ap75")] == pytest.approx([1, 1, 1])
-        assert group["count_error"] == 0
-
-
-@pytest.mark.usefixtures("fake_model")
-def test_evaluation_counts_what_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
-    write_split(Path("val"), {"a.png": square_image((2, 3), (9, 9), (9, 20))}, TABLE)
-    # two of the three fade
-    save(Path("val/images/a.png"), square_image((2, 3)))
-    assert main(["evaluate", "val"]) == 0
-    header, _, row, *_ = capsys.readouterr().out.splitlines()
-    assert header.split()[-6:] == ["AP", "AP50", "AP75", "count", "off", "by"]
-    # one of three found: precision is 1 up to a recall of 1/3, at 34 of COCO's 101 points
-    assert row.split() == ["all", "1", "3", "0.337", "0.337", "0.337", "2.0"]
-
-
-@pytest.mark.usefixtures("fake_model")
-def test_evaluation_needs_the_same_categories(capsys: pytest.CaptureFixture[str]) -> None:
-    write_split(Path("val"), {"a.png": square_image((2, 3))}, CategoryTable.from_names("cat"))
-    assert main(["evaluate", "val"]) == 2
-    assert "category 1 cat is not the model's (1 object)" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("fake_model")
-def test_evaluation_of_a_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "val"]) == 2
-    assert capsys.readouterr().err == "napari-deeppixel: val/instances.json: no such file\n"
-
-
 # train -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def dataset(monkeypatch: pytest.MonkeyPatch) -> Path:
+def dataset(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Write two small splits of squares."""
+    # two threads wait for each other most of the time, where other tests run beside
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     # set, so that a run in this process leaves them as they are
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "2"))
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
@@ -825,34 +790,48 @@ def dataset(monkeypatch: pytest.MonkeyPatch) -> Path:
         pixels[y : y + 12, x : x + 14] = 200
     for split in ("train", "val"):
         write_split(Path("data") / split, {"a.png": pixels, "b.png": pixels.T.copy()}, TABLE)
-    return Path("data")
+    yield Path("data")
+    torch.set_num_threads(threads)
+
+
+SMALL = "--batch-size 1 --crop 64 --workers 0"
 
 
 def test_training_writes_weights_that_can_be_used(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["train", str(dataset), "-o", "run", "--batch-size", "1", "--workers", "0"]
-    assert main([*arguments, "--iterations", "10", "--json"]) == 0
+    arguments = f"train {dataset} -o run {SMALL} --epochs 2".split()
+    assert main([*arguments, "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [event["event"] for event in events] == ["step", "evaluated", "ended"]
-    assert (events[0]["iteration"], events[0]["iterations"]) == (10, 10)
-    assert events[1]["figures"]["num_objects"] == 6
-    assert events[2]["weights"] == "run/best.safetensors"
+    kinds = [event["event"] for event in events if event["event"] != "warning"]
+    assert kinds == ["started", "step", "step", "evaluated", "samples", "ended"]
+    started, _, step, evaluated, _, ended = (e for e in events if e["event"] != "warning")
+    assert started["start"] == "nuclei"
+    assert (started["num_train"], started["num_val"]) == (2, 2)
+    # an epoch of 10,240 px in crops of 64 x 64 px
+    assert (step["iteration"], step["iterations"]) == (6, 6)
+    assert evaluated["figures"]["num_objects"] == 6
+    assert (ended["weights"], ended["reason"]) == ("run/best.safetensors", "done")
+    written = Path("run/events.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in written] == events
 
     # a run is not started anew over another one
     assert main(arguments) == 2
     assert "run holds a run already: add --resume" in capsys.readouterr().err
-    assert main([*arguments, "--iterations", "20", "--resume"]) == 0
+    assert main(f"train {dataset} -o run --iterations 8 --resume".split()) == 0
     out = capsys.readouterr().out
     assert out.startswith("2 images to learn from, 2 to choose by; on ")
-    assert "step 20 of 20   loss " in out
-    assert "step 20: AP " in out
-    assert "step 20: weights are in run" in out
+    assert "Going on after step 6." in out
+    assert "step 8 of 8   loss " in out
+    assert "step 8: AP " in out
+    assert "step 8: weights are in run" in out
 
-    assert main(["evaluate", "data/val", "-m", "run/best.safetensors", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["model"].startswith("run@")
-    assert result["groups"][0]["num_images"] == 2
+    provenance = read_spec(Path("run/best.safetensors")).provenance
+    assert provenance["start"]["model"] == "nuclei"
+    assert len(provenance["start"]["hash"]) == len(provenance["data_hash"]) == 64
+    # one crop a step, as at first
+    assert provenance["batch_size"] == 1
+    assert datetime.fromisoformat(provenance["date"]).year >= 2026
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -866,20 +845,74 @@ def test_signal_ends_training_with_a_checkpoint(
     told: list[Any] = []
 
     def tell(event: Any) -> None:
-        if not told:
-            signal.raise_signal(number)
         told.append(event)
+        if isinstance(event, StepEnded):
+            signal.raise_signal(number)
 
     monkeypatch.setattr("napari_deeppixel.cli.train._tell_json", tell)
-    arguments = "train data -o run --iterations 500 --batch-size 1 --workers 0 --json"
+    arguments = f"train data -o run --iterations 500 {SMALL} --json"
     assert main(arguments.split()) == 0
     output = capsys.readouterr()
-    assert [json.loads(line) for line in output.out.splitlines()] == [{"event": "stopped"}]
+    assert (told[-1].iteration, told[-1].reason) == (5, "stopped")
     assert "finishing this step and saving" in output.err
     assert "go on with: napari-deeppixel train data -o run --resume" in output.err
     assert {"last.pt", "best.safetensors"} <= {*names("run")}
-    assert told[0].iteration == 10
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.usefixtures("dataset")
+def test_a_run_without_images_to_choose_by_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree("data/val")
+    arguments = f"train data -o run --from scratch --iterations 1 {SMALL} --json"
+    assert main(arguments.split()) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["num_val"] for event in events if event["event"] == "started"] == [0]
+    told = " ".join(event["message"] for event in events if event["event"] == "warning")
+    assert "no image to choose by" in told
+    assert Path("run/best.safetensors").is_file()
+    assert "start" not in read_spec(Path("run/best.safetensors")).provenance
+
+
+@pytest.mark.usefixtures("dataset")
+def test_a_run_lies_in_the_dataset_unless_said_otherwise(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = f"train data --iterations 1 {SMALL}"
+    assert main(arguments.split()) == 0
+    (run,) = Path("data/runs").iterdir()
+    assert f"weights are in {run}" in capsys.readouterr().out
+    # the newest is gone on with
+    assert main(["train", "data", "--resume", "--iterations", "2"]) == 0
+    assert [path.name for path in Path("data/runs").iterdir()] == [run.name]
+    assert "step 2 of 2" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("dataset")
+def test_what_ends_a_run_is_in_its_events(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise DeviceError("no memory")
+
+    monkeypatch.setattr("napari_deeppixel.training.fit.take_step", fail)
+    assert main(f"train data -o run --iterations 1 {SMALL}".split()) == 2
+    assert "no memory" in capsys.readouterr().err
+    last = Path("run/events.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    assert json.loads(last) == {"event": "failed", "message": "no memory"}
+
+
+@pytest.mark.usefixtures("dataset")
+def test_two_processes_do_not_train_in_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    with RunFolder(Path("run")).alive():
+        assert main(["train", "data", "-o", "run"]) == 2
+    assert "run: another process trains here" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("dataset")
+def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "data", "-o", "run", "--device", "cuda:7"]) == 2
+    assert "no device 'cuda:7'" in capsys.readouterr().err
 
 
 def test_training_without_a_dataset_is_one_line(
@@ -887,15 +920,25 @@ def test_training_without_a_dataset_is_one_line(
 ) -> None:
     assert main(["train", "nowhere", "-o", "run"]) == 2
     assert "nowhere: no train/instances.json" in capsys.readouterr().err
-    shutil.rmtree(dataset / "val")
+    shutil.rmtree(dataset / "train")
     assert main(["train", "data", "-o", "run"]) == 2
-    assert "data: no val/instances.json" in capsys.readouterr().err
+    assert "data: no train/instances.json" in capsys.readouterr().err
     assert not Path("run").exists()
 
 
 def test_nothing_to_resume_is_one_line(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(dataset), "-o", "run", "--resume"]) == 2
     assert "run: no last.pt to go on from" in capsys.readouterr().err
+    assert main(["train", str(dataset), "--resume"]) == 2
+    assert "data: no run to go on with" in capsys.readouterr().err
+
+
+def test_several_processes_need_a_name_for_their_folder(
+    dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", str(dataset)]) == 2
+    assert "several processes need one folder: name it with -o RUN" in capsys.readouterr().err
 
 
 def test_threads_are_set_before_torch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -911,17 +954,31 @@ def test_threads_are_set_before_torch_is_loaded(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_numbers_in_the_help_are_those_of_training(capsys: pytest.CaptureFixture[str]) -> None:
-    from napari_deeppixel.training.fit import FitOptions
+    from napari_deeppixel.training.options import FitOptions, Preset, preset_options
 
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    options = FitOptions()
-    assert f"steps in all; default: {options.iterations} " in text
-    assert f"crops a step; default: {options.batch_size} " in text
-    assert f"--learning-rate LR default: {options.learning_rate} " in text
-    assert f"same crops; default: {options.seed} " in text
-    assert f"prepare crops; default: {options.workers} " in text
+
+    def options(images: int, *, is_from_scratch: bool = False) -> FitOptions:
+        return preset_options(
+            Preset.CPU,
+            device="cpu",
+            spec=slim_spec("help", TABLE),
+            train_hw=[(9, 9)] * images,
+            val_hw=[],
+            is_from_scratch=is_from_scratch,
+        )[0]
+
+    fine, scratch = options(8), options(8, is_from_scratch=True)
+    limits = f"{options(1).iterations} to {options(999).iterations}"
+    assert f"default: {fine.iterations // 8} an image on a CPU, {limits}" in text
+    assert f"{scratch.iterations} from scratch" in text
+    assert f"crops at a time; default: {fine.batch_size} on a CPU" in text
+    assert f"default: {fine.learning_rate}, from scratch {scratch.learning_rate}" in text
+    assert f"side of the crops; default: {fine.augmentation.crop} on a CPU" in text
+    assert f"same crops; default: {fine.seed} " in text
+    assert f"make crops; default: {fine.workers} on a CPU" in text
     assert "OMP_WAIT_POLICY=PASSIVE" in text
 
 

@@ -14,7 +14,7 @@ from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.coco import write_coco
-from napari_deeppixel.training.samples import Sample, pack_label_planes
+from napari_deeppixel.training.samples import Sample
 
 CELLS = CategoryTable.from_names("cell")
 RANGE_8_BIT = Normalization(mode="range", low=0, high=255)
@@ -52,13 +52,11 @@ def sample_of(instances: InstanceSet, pixels: np.ndarray | None = None, **fields
     pixels = pixels_of(instances) if pixels is None else pixels
     values = {
         "path": Path("made.png"),
-        "pixels": pixels,
+        "file_name": "made.png",
         "limits": (0.0, 255.0),
-        "label_planes": pack_label_planes(instances),
-        "instances": instances,
         "appearance": "grey, lighter objects",
     }
-    return Sample(**(values | fields))
+    return Sample.in_memory(pixels, instances, **(values | fields))
 
 
 def discs_sample(seed: int, image_hw: tuple[int, int] = (64, 80)) -> Sample:

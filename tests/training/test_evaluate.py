@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from tests.training.datasets import CELLS, disc, instances_of, rectangle
+from tests.training.datasets import CELLS, disc, instances_of, rectangle, sample_of
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.training.evaluate import average_precision
+from napari_deeppixel.training.evaluate import Figures, average_precision, figures_of
 
 IMAGE_HW = (40, 60)
 
@@ -128,3 +128,28 @@ def test_categories_are_averaged_and_those_without_an_object_left_out() -> None:
     assert average_precision([annotated], [right]).ap == 1
     assert average_precision([annotated], [mixed_up]).ap == 0.5
     assert average_precision([annotated], [bird_too]).ap == 1
+
+
+def test_figures_of_samples_count_what_reaches_the_score() -> None:
+    samples = [sample_of(truth(LEFT, RIGHT)), sample_of(truth(RIGHT))]
+    predictions = [found((LEFT, 0.9), (NOTHING_THERE, 0.8), (RIGHT, 0.3)), found((RIGHT, 0.7))]
+    figures = figures_of(samples, predictions, 0.5)
+    # of what counts, 2 are right, 1 wrong and 1 missed; AP takes all
+    assert figures.accuracy50 == 0.5
+    assert figures.count_error == 0
+    assert figures.ap == pytest.approx((34 + 67 * 3 / 4) / 101)
+    assert figures_of(samples, predictions, 0.85).count_error == 1
+    assert figures_of(samples, predictions, 0.3).accuracy50 == 3 / 4
+    assert (figures.num_images, figures.num_objects) == (2, 3)
+
+
+def test_figures_of_samples_leave_out_what_nobody_knows() -> None:
+    sample = sample_of(truth(LEFT), ignored=rectangle(25, 0, 60, 40))
+    figures = figures_of([sample], [found((LEFT, 0.7), (NOTHING_THERE, 0.9), (RIGHT, 0.9))], 0.5)
+    assert (figures.ap, figures.accuracy50, figures.count_error) == (1, 1, 0)
+
+
+def test_figures_that_were_not_asked_for_are_none() -> None:
+    figures = Figures(ap=1, ap50=1, ap75=1, num_images=1, num_objects=1)
+    assert math.isnan(figures.accuracy50)
+    assert math.isnan(average_precision([truth(LEFT)], [found((LEFT, 0.9))]).count_error)

@@ -1,92 +1,68 @@
 """Training runs, stops, goes on as if it had not stopped, and leaves weights that load."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from tests.training.datasets import CELLS, discs_sample, sample_of
+from tests.training.datasets import CELLS, sample_of
+from tests.training.runs import (
+    OPTIONS,
+    SPEC,
+    TRAIN,
+    VAL,
+    assert_same_content,
+    assert_same_run,
+    checkpoint,
+    start_of,
+    train,
+)
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken
 from napari_deeppixel.engine.base import PredictOptions
-from napari_deeppixel.engine.spec import slim_spec
 from napari_deeppixel.engine.weights import load_model
-from napari_deeppixel.training.augment import Augmentation
 from napari_deeppixel.training.evaluate import Figures
-from napari_deeppixel.training.fit import (
+from napari_deeppixel.training.events import (
+    EndReason,
     Evaluated,
     FitEnded,
     FitEvent,
-    FitOptions,
+    SamplesDrawn,
     StepEnded,
-    evaluate_weights,
-    fit,
-    learning_rate_factor,
+    Warned,
 )
-
-# narrow and coarse: the law of training is the same
-SPEC = slim_spec("discs", CELLS, fpn_channels=8, rpn_post_nms_top_n=50)
-OPTIONS = FitOptions(
-    iterations=6,
-    batch_size=2,
-    evaluate_every=3,
-    workers=0,
-    augmentation=Augmentation(crop=64),
-)
-TRAIN = [discs_sample(1), discs_sample(2, (90, 84))]
-VAL = [discs_sample(3)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums come in one order, so that two runs can be compared bit for bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from napari_deeppixel.training.fit import evaluate_weights, fit
+from napari_deeppixel.training.run_folder import RunFolder
+from napari_deeppixel.training.state import FitState
+from napari_deeppixel.training.step import take_step
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, _one_thread: None) -> Any:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The folder and the events of a run from start to end."""
-    run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    return run_dir, list(fit(SPEC, TRAIN, VAL, run_dir=run_dir, options=OPTIONS))
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    return path, train(path)
 
 
-def assert_same_content(left: Any, right: Any, place: str = "") -> None:
-    """Check that two checkpoints hold the same numbers, bit for bit."""
-    assert type(left) is type(right), place
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left, right), place
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys(), place
-        for key in left:
-            assert_same_content(left[key], right[key], f"{place}/{key}")
-    elif isinstance(left, list | tuple):
-        assert len(left) == len(right), place
-        for n, (a, b) in enumerate(zip(left, right, strict=True)):
-            assert_same_content(a, b, f"{place}/{n}")
-    else:
-        assert left == right, place
-
-
-def checkpoint(run_dir: Path) -> Any:
-    return torch.load(run_dir / "last.pt", weights_only=True)
+def of_kind(kind: type[Any], events: list[FitEvent]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
 
 
 def test_a_run_reports_evaluates_and_ends(finished: tuple[Path, list[FitEvent]]) -> None:
-    run_dir, events = finished
-    assert [type(event) for event in events] == [StepEnded, Evaluated] * 2 + [FitEnded]
-    first, last = events[0], events[2]
-    assert isinstance(first, StepEnded)
-    assert isinstance(last, StepEnded)
+    path, events = finished
+    evaluation = [Evaluated, SamplesDrawn]
+    assert [type(event) for event in events] == [
+        *[StepEnded, *evaluation],
+        *[StepEnded, StepEnded, *evaluation, FitEnded],
+    ]
+    first, _, last = of_kind(StepEnded, events)
     assert (first.iteration, last.iteration, last.iterations) == (3, 6, 6)
     assert first.loss == pytest.approx(sum(first.parts.values()))
     assert np.isfinite(first.loss)
@@ -105,20 +81,37 @@ def test_a_run_reports_evaluates_and_ends(finished: tuple[Path, list[FitEvent]])
     assert isinstance(evaluated, Evaluated)
     assert evaluated.is_best
     assert (evaluated.figures.num_images, evaluated.figures.num_objects) == (1, 3)
-    assert events[-1] == FitEnded(weights=run_dir / "best.safetensors", iteration=6)
-    assert sorted(path.name for path in run_dir.iterdir()) == [
+    assert events[-1] == FitEnded(weights=path / "best.safetensors", iteration=6)
+    assert sorted(each.name for each in path.iterdir() if each.name != "tensorboard") == [
         "best.safetensors",
+        "events.jsonl",
         "last.pt",
         "options.json",
+        "samples",
     ]
-    written = json.loads((run_dir / "options.json").read_text(encoding="utf-8"))
+    written = json.loads((path / "options.json").read_text(encoding="utf-8"))
     assert (written["iterations"], written["augmentation"]["crop"]) == (6, 64)
 
 
+def test_all_events_are_in_the_folder(finished: tuple[Path, list[FitEvent]]) -> None:
+    path, events = finished
+    assert RunFolder(path).read_events()[0] == events
+
+
+def test_each_evaluation_leaves_pictures(finished: tuple[Path, list[FitEvent]]) -> None:
+    path, events = finished
+    drawn = of_kind(SamplesDrawn, events)
+    assert [event.paths for event in drawn] == [
+        (path / "samples" / "000003_1.png",),
+        (path / "samples" / "000006_1.png",),
+    ]
+    assert iio.imread(drawn[0].paths[0]).shape == (64, 80, 3)
+
+
 def test_both_files_of_a_run_load_and_predict(finished: tuple[Path, list[FitEvent]]) -> None:
-    run_dir, _ = finished
-    best = load_model(run_dir / "best.safetensors", device="cpu")
-    last = load_model(run_dir / "last.pt", device="cpu")
+    path, _ = finished
+    best = load_model(path / "best.safetensors", device="cpu")
+    last = load_model(path / "last.pt", device="cpu")
     assert best.spec.categories == last.spec.categories == CELLS
     assert best.spec.name == "discs"
     for engine in (best, last):
@@ -142,47 +135,200 @@ def test_the_best_weights_say_how_they_came_about(finished: tuple[Path, list[Fit
     assert provenance["validation"]["num_objects"] == 3
 
 
+# stopping and going on ---------------------------------------------------------------------------
+
+
 def test_a_run_that_is_stopped_and_resumed_ends_as_one_that_was_not(
     finished: tuple[Path, list[FitEvent]], tmp_path: Path
 ) -> None:
-    run_dir, cancel = tmp_path / "halves", CancelToken()
+    path, cancel = tmp_path / "halves", CancelToken()
     stopped = []
-    for event in fit(SPEC, TRAIN, VAL, run_dir=run_dir, options=OPTIONS, cancel=cancel):
+    for event in fit(start_of(), TRAIN, VAL, run=RunFolder(path), options=OPTIONS, cancel=cancel):
         stopped.append(event)
         if isinstance(event, Evaluated):
             cancel.cancel()
-    assert stopped[-1] == FitEnded(weights=run_dir / "best.safetensors", iteration=3)
-    assert checkpoint(run_dir)["iteration"] == 3
-    resumed = list(fit(SPEC, TRAIN, VAL, run_dir=run_dir, options=OPTIONS, resume=True))
+    assert stopped[-1] == FitEnded(
+        weights=path / "best.safetensors", iteration=3, reason=EndReason.STOPPED
+    )
+    assert checkpoint(path)["iteration"] == 3
+    resumed = train(path, resume=True)
     assert isinstance(resumed[0], StepEnded)
-    assert resumed[0].iteration == 6
-    assert_same_content(checkpoint(run_dir), checkpoint(finished[0]))
-    weights = [folder / "best.safetensors" for folder in (run_dir, finished[0])]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert resumed[0].iteration == 5
+    assert_same_run(path, finished[0])
+    assert RunFolder(path).read_events()[0] == [*stopped, *resumed]
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_run_that_died_goes_on_as_if_it_had_not(
+    finished: tuple[Path, list[FitEvent]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+) -> None:
+    def step_or_die(state: FitState, crops: Any) -> Any:
+        result = take_step(state, crops)
+        if state.iteration == step:
+            raise KeyboardInterrupt
+        return result
+
+    options = replace(OPTIONS, checkpoint_every_s=0)
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_deeppixel.training.fit.take_step", step_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", options)
+    assert checkpoint(tmp_path / "run")["iteration"] == step - 1
+    train(tmp_path / "run", options, resume=True)
+    assert_same_run(tmp_path / "run", finished[0])
+
+
+def test_a_run_that_died_between_best_and_checkpoint_evaluates_again(
+    finished: tuple[Path, list[FitEvent]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = FitState.save
+
+    def save_or_die(state: FitState, path: Path) -> None:
+        if state.iteration == 3:
+            raise KeyboardInterrupt
+        save(state, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FitState, "save", save_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run")
+    assert (tmp_path / "run" / "best.safetensors").exists()
+    assert checkpoint(tmp_path / "run")["iteration"] == 0
+    assert of_kind(Evaluated, train(tmp_path / "run", resume=True))[0].is_best
+    assert_same_run(tmp_path / "run", finished[0])
+
+
+def test_the_number_of_crop_makers_changes_nothing(
+    finished: tuple[Path, list[FitEvent]], tmp_path: Path
+) -> None:
+    train(tmp_path / "run", replace(OPTIONS, workers=2))
+    assert_same_run(tmp_path / "run", finished[0])
 
 
 def test_a_finished_run_that_is_resumed_ends_at_once(
-    finished: tuple[Path, list[FitEvent]],
+    finished: tuple[Path, list[FitEvent]], tmp_path: Path
 ) -> None:
-    before = checkpoint(finished[0])
-    events = list(fit(SPEC, TRAIN, VAL, run_dir=finished[0], options=OPTIONS, resume=True))
+    path = tmp_path / "run"
+    path.mkdir()
+    for name in ("last.pt", "best.safetensors"):
+        (path / name).write_bytes((finished[0] / name).read_bytes())
+    events = train(path, resume=True)
     assert [type(event) for event in events] == [FitEnded]
-    assert_same_content(checkpoint(finished[0]), before)
+    assert_same_run(path, finished[0])
 
 
 def test_a_run_that_is_stopped_at_once_leaves_weights_that_load(tmp_path: Path) -> None:
     cancel = CancelToken()
     cancel.cancel()
-    events = list(fit(SPEC, TRAIN, VAL, run_dir=tmp_path / "run", options=OPTIONS, cancel=cancel))
-    assert events == [FitEnded(weights=tmp_path / "run" / "best.safetensors", iteration=0)]
+    events = train(tmp_path / "run", cancel=cancel)
+    assert events == [
+        FitEnded(
+            weights=tmp_path / "run" / "best.safetensors", iteration=0, reason=EndReason.STOPPED
+        )
+    ]
     for name in ("best.safetensors", "last.pt"):
         assert load_model(tmp_path / "run" / name, device="cpu").spec.categories == CELLS
+
+
+def test_a_run_stops_when_its_folder_says_so(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    events = []
+    for event in fit(start_of(), TRAIN, VAL, run=run, options=OPTIONS):
+        events.append(event)
+        run.request_stop()
+    assert [type(event) for event in events][-2:] == [SamplesDrawn, FitEnded]
+    assert (events[-1].iteration, events[-1].reason) == (3, EndReason.STOPPED)
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(
+    finished: tuple[Path, list[FitEvent]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = finished[0]
+    before = (path / "last.pt").read_bytes()
+    names = sorted(path.iterdir())
+
+    def no_space(_state: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        train(path, resume=True)
+    assert (path / "last.pt").read_bytes() == before
+    assert sorted(path.iterdir()) == names
+
+
+# which weights are the best ----------------------------------------------------------------------
+
+
+def figures(ap: float, ap50: float = 0.0) -> Figures:
+    return Figures(ap=ap, ap50=ap50, ap75=0.0, num_images=1, num_objects=1)
+
+
+def fake_evaluations(monkeypatch: pytest.MonkeyPatch, values: list[Figures]) -> None:
+    left = iter(values)
+    monkeypatch.setattr("napari_deeppixel.training.fit.figures_of", lambda *_, **__: next(left))
+
+
+def test_ties_in_ap_are_broken_by_ap50(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [figures(0.5, 0.6), figures(0.5, 0.7), figures(0.5, 0.7), figures(0.4, 0.9)]
+    fake_evaluations(monkeypatch, told)
+    events = train(tmp_path / "run", replace(OPTIONS, iterations=4, evaluate_every=1))
+    assert [event.is_best for event in of_kind(Evaluated, events)] == [True, True, False, False]
+    spec = load_model(tmp_path / "run" / "best.safetensors", device="cpu").spec
+    assert spec.provenance["iterations"] == 2
+
+
+def test_a_run_ends_early_when_it_no_longer_gets_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_evaluations(monkeypatch, [figures(ap) for ap in (0.5, 0.4, 0.6, 0.5, 0.6)])
+    options = replace(OPTIONS, iterations=9, evaluate_every=1, patience=2)
+    events = train(tmp_path / "run", options)
+    assert (events[-1].iteration, events[-1].reason) == (5, EndReason.EARLY)
+    # it does not forget that
+    again = train(tmp_path / "run", options, resume=True)
+    assert [type(event) for event in again] == [FitEnded]
+    assert again[-1] == events[-1]
+    fake_evaluations(monkeypatch, [figures(0.1)] * 4)
+    patient = train(tmp_path / "run", replace(options, patience=0), resume=True)
+    assert (patient[-1].iteration, patient[-1].reason) == (9, EndReason.DONE)
+
+
+def test_images_without_an_object_can_be_trained_and_chosen_by(tmp_path: Path) -> None:
+    empty = sample_of(
+        InstanceSet.empty((64, 64), CELLS),
+        np.random.default_rng(0).integers(0, 255, (64, 64, 1), dtype=np.uint8),
+    )
+    options = replace(OPTIONS, iterations=2, evaluate_every=1, patience=1)
+    events = train(tmp_path / "run", options, train=[empty], val=[empty])
+    evaluated = of_kind(Evaluated, events)
+    assert [np.isnan(event.figures.ap) for event in evaluated] == [True, True]
+    # the AP cannot tell, so the latest weights are kept
+    best = load_model(tmp_path / "run" / "best.safetensors", device="cpu")
+    assert best.spec.provenance["iterations"] == 2
+
+
+def test_without_an_image_to_choose_by_the_latest_weights_are_kept(tmp_path: Path) -> None:
+    events = train(tmp_path / "run", replace(OPTIONS, iterations=2, evaluate_every=1), val=[])
+    assert [type(event) for event in events] == [Warned, StepEnded, StepEnded, FitEnded]
+    assert "no image to choose by" in events[0].message
+    best = load_model(tmp_path / "run" / "best.safetensors", device="cpu")
+    averaged = checkpoint(tmp_path / "run")["averaged"]
+    name = "roi_heads.box_predictor.cls_score.weight"
+    assert torch.equal(best.model.state_dict()[name], averaged[f"module.{name}"].half().float())
+
+
+# what is refused ---------------------------------------------------------------------------------
 
 
 def test_other_categories_than_the_models_are_refused(tmp_path: Path) -> None:
     dogs = replace(SPEC, categories=CategoryTable.from_names("dog"))
     with pytest.raises(AnnotationError, match="categories of the images are not those"):
-        next(fit(dogs, TRAIN, VAL, run_dir=tmp_path / "run", options=OPTIONS))
+        train(tmp_path / "run", start=start_of(dogs))
     assert not (tmp_path / "run").exists()
 
 
@@ -191,86 +337,48 @@ def test_a_run_of_other_categories_cannot_be_resumed(
 ) -> None:
     dogs = CategoryTable.from_names("dog")
     samples = [replace(s, instances=replace(s.instances, categories=dogs)) for s in TRAIN]
-    resumed = fit(
-        replace(SPEC, categories=dogs),
-        samples,
-        samples,
-        run_dir=finished[0],
-        options=OPTIONS,
-        resume=True,
-    )
+    start = start_of(replace(SPEC, categories=dogs))
     with pytest.raises(AnnotationError, match="was trained on other categories"):
-        next(resumed)
+        train(finished[0], start=start, train=samples, val=samples, resume=True)
 
 
-@pytest.mark.parametrize(("train", "val"), [([], VAL), (TRAIN, [])])
-def test_nothing_to_learn_from_or_to_choose_by_is_refused(
-    tmp_path: Path, train: list, val: list
+def test_nothing_to_learn_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="needs images to learn from"):
+        train(tmp_path / "run", train=[])
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "last.pt").write_bytes(content)
+    with pytest.raises(AnnotationError, match=r"last\.pt: no checkpoint to go on from"):
+        train(tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_another_network_is_refused(
+    finished: tuple[Path, list[FitEvent]],
 ) -> None:
-    with pytest.raises(AnnotationError, match="needs images to learn from and to choose by"):
-        next(fit(SPEC, train, val, run_dir=tmp_path / "run", options=OPTIONS))
-
-
-def test_images_without_an_object_can_be_trained_and_chosen_by(tmp_path: Path) -> None:
-    empty = sample_of(
-        InstanceSet.empty((64, 64), CELLS),
-        np.random.default_rng(0).integers(0, 255, (64, 64, 1), dtype=np.uint8),
-    )
-    options = replace(OPTIONS, iterations=2, evaluate_every=1)
-    events = list(fit(SPEC, [empty], [empty], run_dir=tmp_path / "run", options=options))
-    evaluated = [event for event in events if isinstance(event, Evaluated)]
-    assert [np.isnan(event.figures.ap) for event in evaluated] == [True, True]
-    # the AP cannot tell, so the latest weights are kept
-    best = load_model(tmp_path / "run" / "best.safetensors", device="cpu")
-    assert best.spec.provenance["iterations"] == 2
-
-
-def test_a_full_disk_keeps_the_old_checkpoint(
-    finished: tuple[Path, list[FitEvent]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_dir = finished[0]
-    before = (run_dir / "last.pt").read_bytes()
-
-    def no_space(_state: Any, file: Any) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", no_space)
-    with pytest.raises(OSError, match="No space left"):
-        list(fit(SPEC, TRAIN, VAL, run_dir=run_dir, options=OPTIONS, resume=True))
-    assert (run_dir / "last.pt").read_bytes() == before
-    assert len(list(run_dir.iterdir())) == 3
-
-
-@pytest.mark.parametrize(
-    ("iteration", "factor"),
-    [
-        (0, 0.01),  # warm-up: 1 of 100
-        (49, 0.5),
-        (99, 1.0),
-        (100, 1.0),
-        (600, 1.0),
-        (800, 0.505),  # half way down the cosine
-        (1000, 0.01),
-        (5000, 0.01),
-    ],
-)
-def test_the_learning_rate_warms_up_stays_and_falls_along_a_cosine(
-    iteration: int, factor: float
-) -> None:
-    assert learning_rate_factor(iteration, 1000) == pytest.approx(factor)
-
-
-def test_the_learning_rate_falls_without_a_jump() -> None:
-    factors = [learning_rate_factor(iteration, 1000) for iteration in range(100, 1001)]
-    assert (np.diff(factors) <= 1e-12).all()
-    assert np.abs(np.diff(factors)).max() < 0.005
+    wider = start_of(replace(SPEC, fpn_channels=16))
+    with pytest.raises(AnnotationError, match="another version or network"):
+        train(finished[0], start=wider, resume=True)
 
 
 def test_weights_are_evaluated_on_whole_images(
     finished: tuple[Path, list[FitEvent]],
 ) -> None:
     model = load_model(finished[0] / "last.pt", device="cpu").model
-    figures = evaluate_weights(model, SPEC, [*VAL, *TRAIN], device="cpu")
-    assert isinstance(figures, Figures)
-    assert (figures.num_images, figures.num_objects) == (3, 9)
+    found = evaluate_weights(model, SPEC, [*VAL, *TRAIN], device="cpu")
+    assert isinstance(found, Figures)
+    assert (found.num_images, found.num_objects) == (3, 9)
+
+
+def test_two_runs_leave_the_random_numbers_of_the_process_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    train(tmp_path / "run", replace(OPTIONS, iterations=1))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_same_content_sees_a_difference() -> None:
+    with pytest.raises(AssertionError, match="/a/0"):
+        assert_same_content({"a": [torch.tensor(1)]}, {"a": [torch.tensor(2)]})

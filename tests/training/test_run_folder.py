@@ -48,7 +48,15 @@ EVENTS: list[FitEvent] = [
     ),
     Evaluated(
         iteration=50,
-        figures=Figures(ap=0.5, ap50=0.75, ap75=0.25, num_images=1, num_objects=4),
+        figures=Figures(
+            ap=0.5,
+            ap50=0.75,
+            ap75=0.25,
+            num_images=1,
+            num_objects=4,
+            accuracy50=0.625,
+            count_error=1.5,
+        ),
         is_best=True,
     ),
     SamplesDrawn(iteration=50, paths=(Path("samples/a.png"), Path("samples/b.png"))),

@@ -1,11 +1,16 @@
 """Annotated images in memory: nothing flattened, every kind drawn."""
 
+import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from tests.core.strategies import assert_same_instances, instance_sets
 from tests.training.datasets import (
     CELLS,
@@ -24,8 +29,11 @@ from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
+from napari_deeppixel.dataset.formats.coco import write_coco
 from napari_deeppixel.dataset.store import Dataset
+from napari_deeppixel.training.pixels import PixelCache
 from napari_deeppixel.training.samples import (
+    Sample,
     common_categories,
     pack_label_planes,
     read_split,
@@ -58,10 +66,10 @@ def test_a_split_is_read_with_its_images_and_annotations(tmp_path: Path) -> None
     assert first.pixels[3, 2, 0] == 200
     assert first.limits == (0, 255)
     assert_same_instances(first.instances, cells)
-    assert first.label_planes.dtype == np.int32
-    assert first.label_planes.shape == (1, 20, 30)
-    assert first.label_planes[0, 3, 2] == 1
-    assert first.label_planes[0, 19, 29] == 2
+    # nobody has looked at these two
+    assert first.weights.tolist() == [0.5, 0.5]
+    assert first.ignored is None
+    assert (first.file_name, first.plane, first.image_hw) == ("a.png", (), (20, 30))
     assert first.appearance == "grey, lighter objects"
     assert len(second.instances) == 0
     assert second.appearance == "empty"
@@ -121,12 +129,20 @@ def test_an_image_of_another_size_than_its_annotations_is_an_error(tmp_path: Pat
         read_split(folder, RANGE_8_BIT)
 
 
-def test_crowds_are_refused_rather_than_left_out(tmp_path: Path) -> None:
-    folder = write_split(
-        tmp_path / "train", {"a.png": (grey_of(two_cells()), two_cells())}, crowds=1
-    )
-    with pytest.raises(AnnotationError, match="crowd regions cannot be trained on yet"):
-        read_split(folder, RANGE_8_BIT)
+def test_crowds_are_ignored_but_for_the_instances_in_them(tmp_path: Path) -> None:
+    cells = instances_of([rectangle(1, 2, 5, 8), rectangle(3, 4, 9, 8)], (20, 30))
+    folder = write_split(tmp_path / "train", {"a.png": (grey_of(cells), cells)}, crowds=2)
+    annotated = json.loads((folder / "instances.json").read_text(encoding="utf-8"))
+    annotated["annotations"] = annotated["annotations"][1:]
+    (folder / "instances.json").write_text(json.dumps(annotated), encoding="utf-8")
+    (sample,) = read_split(folder, RANGE_8_BIT)
+    assert len(sample.instances) == 1
+    # the first crowd without its four pixels columns 3 and 4, rows 4 to 7 of the instance
+    assert ignored_rows(sample, (20, 30)) == {
+        2: "1-4",
+        3: "1-4",
+        **dict.fromkeys(range(4, 8), "1-2"),
+    }
 
 
 def test_a_split_without_an_image_is_an_error(tmp_path: Path) -> None:
@@ -138,31 +154,35 @@ def test_a_split_without_an_image_is_an_error(tmp_path: Path) -> None:
 
 
 def test_instances_side_by_side_share_a_plane_and_overlapping_ones_do_not() -> None:
-    apart = instances_of([rectangle(0, 0, 2, 2), rectangle(2, 0, 4, 2)], (3, 6))
-    assert pack_label_planes(apart).tolist() == [
+    apart = [rectangle(0, 0, 2, 2), rectangle(2, 0, 4, 2)]
+    assert pack_label_planes(apart, (0, 0, 6, 3)).tolist() == [
         [[1, 1, 2, 2, 0, 0], [1, 1, 2, 2, 0, 0], [0, 0, 0, 0, 0, 0]]
     ]
-    over = instances_of(
-        [rectangle(0, 0, 3, 2), rectangle(2, 1, 5, 3), rectangle(5, 0, 6, 1)], (3, 6)
-    )
-    assert pack_label_planes(over).tolist() == [
+    over = [rectangle(0, 0, 3, 2), rectangle(2, 1, 5, 3), rectangle(5, 0, 6, 1)]
+    assert pack_label_planes(over, (0, 0, 6, 3)).tolist() == [
         [[1, 1, 1, 0, 0, 3], [1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]],
         [[0, 0, 0, 0, 0, 0], [0, 0, 2, 2, 2, 0], [0, 0, 2, 2, 2, 0]],
     ]
 
 
 def test_no_instance_gives_one_empty_plane() -> None:
-    planes = pack_label_planes(NO_CELL)
+    planes = pack_label_planes([], (0, 0, 30, 20))
     assert planes.shape == (1, 20, 30)
     assert not planes.any()
 
 
-@given(instance_sets(max_instances=6))
-def test_every_mask_can_be_read_back_from_the_planes(instances: InstanceSet) -> None:
-    planes = pack_label_planes(instances)
+@given(instance_sets(max_instances=6), st.data())
+def test_every_mask_can_be_read_back_from_the_planes_of_a_region(
+    instances: InstanceSet, data: st.DataObject
+) -> None:
+    height, width = instances.image_hw
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom, right = data.draw(st.integers(top + 1, height)), data.draw(st.integers(left + 1, width))
+    planes = pack_label_planes(instances.masks, (left, top, right, bottom))
     for number, mask in enumerate(instances.masks, start=1):
-        assert np.array_equal((planes == number).any(axis=0), mask.to_mask(instances.image_hw))
-        assert (planes == number).sum() == mask.area
+        inside = mask.to_mask(instances.image_hw)[top:bottom, left:right]
+        assert np.array_equal((planes == number).any(axis=0), inside)
+        assert (planes == number).sum() == inside.sum()
 
 
 def test_a_rare_kind_is_drawn_more_often_but_not_as_often_as_the_common_one() -> None:
@@ -190,7 +210,8 @@ def test_what_a_person_rejected_is_background(tmp_path: Path) -> None:
     folder = write_split(tmp_path / "train", {"a.png": (grey_of(cells), rejected)})
     (sample,) = read_split(folder, RANGE_8_BIT)
     assert sample.instances.uuids == cells.uuids[1:]
-    assert sample.label_planes.max() == 1
+    # it is background, not ignored
+    assert sample.ignored is None
 
 
 def test_images_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
@@ -199,6 +220,155 @@ def test_images_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
     (folder / "a.png").rename(folder / "images" / "a.png")
     (sample,) = read_split(folder, RANGE_8_BIT)
     assert sample.path == folder / "images" / "a.png"
+
+
+def ignored_rows(sample: Sample, image_hw: tuple[int, int]) -> dict[int, str]:
+    """Return which columns of each row are ignored, as "first-last" of one run."""
+    assert sample.ignored is not None
+    rows = {}
+    for y, row in enumerate(sample.ignored.to_mask(image_hw)):
+        columns = np.flatnonzero(row)
+        if columns.size:
+            assert columns.size == columns[-1] - columns[0] + 1
+            rows[y] = f"{columns[0]}-{columns[-1]}"
+    return rows
+
+
+STATES = (
+    InstanceState.ACCEPTED,
+    InstanceState.EDITED,
+    InstanceState.DRAWN,
+    InstanceState.UNREVIEWED,
+    InstanceState.UNSURE,
+    InstanceState.REJECTED,
+)
+
+
+def six_cells() -> InstanceSet:
+    """Return one cell of each state, side by side: columns 5 n to 5 n + 3, rows 2 to 5."""
+    masks = [rectangle(5 * n, 2, 5 * n + 4, 6) for n in range(6)]
+    return instances_of(masks, (20, 30), states=STATES, uuids=tuple(STATES))
+
+
+def dataset_sample(
+    tmp_path: Path, state: ImageState, regions: tuple[Any, ...] = ()
+) -> list[Sample]:
+    cells = six_cells()
+    dataset = Dataset.create(tmp_path / "set", categories=cells.categories)
+    plane = AnnotatedImage.of("any", cells, regions=regions)
+    dataset.add_pixels(grey_of(cells), name="a", planes=[plane], state=state, split=Split.TRAIN)
+    return read_split(dataset.path / "train", RANGE_8_BIT)
+
+
+def test_states_decide_what_an_instance_of_a_complete_image_is(tmp_path: Path) -> None:
+    (sample,) = dataset_sample(tmp_path, ImageState.COMPLETE)
+    weights = dict(zip(sample.instances.uuids, sample.weights.tolist(), strict=True))
+    assert weights == {"accepted": 1, "edited": 1, "drawn": 1, "unreviewed": 0.5}
+    # of the unsure one alone nobody knows what it is
+    assert ignored_rows(sample, (20, 30)) == dict.fromkeys(range(2, 6), "20-23")
+
+
+# the left 17 columns: three cells, and half of the unreviewed one
+REGION = ((0.0, 0.0), (17.0, 0.0), (17.0, 20.0), (0.0, 20.0))
+
+
+@pytest.mark.parametrize("state", [ImageState.DRAFT, ImageState.NONE])
+def test_a_draft_counts_in_its_complete_regions_and_is_ignored_elsewhere(
+    tmp_path: Path, state: ImageState
+) -> None:
+    (sample,) = dataset_sample(tmp_path, state, (REGION,))
+    # one pixel of the unreviewed one in the region is enough
+    assert sample.instances.uuids == ("accepted", "edited", "drawn", "unreviewed")
+    assert ignored_rows(sample, (20, 30)) == {
+        y: "19-29" if 2 <= y < 6 else "17-29" for y in range(20)
+    }
+
+
+def test_outside_of_regions_a_persons_instance_counts_and_a_prediction_does_not(
+    tmp_path: Path,
+) -> None:
+    region = ((25.0, 0.0), (30.0, 0.0), (30.0, 20.0), (25.0, 20.0))
+    (sample,) = dataset_sample(tmp_path, ImageState.DRAFT, (region,))
+    assert sample.instances.uuids == ("accepted", "edited", "drawn")
+    assert sample.ignored is not None
+    ignored = sample.ignored.to_mask((20, 30))
+    assert not ignored[2:6, 0:4].any()
+    assert ignored[2:6, 15:25].all()
+    assert not ignored[:, 25:].any()
+
+
+def test_two_regions_that_overlap_are_one(tmp_path: Path) -> None:
+    left = ((0.0, 0.0), (20.0, 0.0), (20.0, 20.0), (0.0, 20.0))
+    right = ((10.0, 0.0), (30.0, 0.0), (30.0, 20.0), (10.0, 20.0))
+    (sample,) = dataset_sample(tmp_path, ImageState.DRAFT, (left, right))
+    assert ignored_rows(sample, (20, 30)) == dict.fromkeys(range(2, 6), "20-23")
+
+
+def test_a_draft_without_a_pixel_in_a_region_is_left_out(tmp_path: Path) -> None:
+    outside = ((40.0, 0.0), (50.0, 0.0), (50.0, 20.0))
+    with pytest.raises(AnnotationError, match="mark images or regions complete"):
+        dataset_sample(tmp_path, ImageState.DRAFT, (outside,))
+
+
+def test_a_coco_file_counts_whole_but_for_drafts_and_what_lies_outside_of_regions(
+    tmp_path: Path,
+) -> None:
+    cells = replace(two_cells(), states=(InstanceState.DRAWN,) * 2)
+    images = [
+        AnnotatedImage.of("plain.png", cells),
+        AnnotatedImage.of("draft.png", cells, state=ImageState.DRAFT),
+        AnnotatedImage.of("part.png", cells, regions=(REGION,)),
+        AnnotatedImage.of("done.png", cells, regions=(REGION,), state=ImageState.COMPLETE),
+    ]
+    images = [
+        replace(image, instances=replace(cells, uuids=(f"{n}a", f"{n}b")))
+        for n, image in enumerate(images)
+    ]
+    for image in images:
+        iio.imwrite(tmp_path / image.file_name, grey_of(cells))
+    write_coco(images, tmp_path / "instances.json")
+    samples = {s.file_name: s for s in read_split(tmp_path, RANGE_8_BIT)}
+    assert list(samples) == ["plain.png", "part.png", "done.png"]
+    assert samples["plain.png"].ignored is None
+    assert samples["done.png"].ignored is None
+    part = samples["part.png"]
+    assert part.ignored is not None
+    assert part.ignored.area == 13 * 20 - 100
+
+
+def test_ignored_pixels_do_not_decide_what_an_image_looks_like(tmp_path: Path) -> None:
+    cells = instances_of([rectangle(1, 2, 5, 8)], (20, 30))
+    pixels = grey_of(cells)
+    # far brighter than the cell, but nobody knows what it is
+    pixels[:, 17:] = 255
+    plane = AnnotatedImage.of("a.png", cells, regions=(REGION,))
+    iio.imwrite(tmp_path / "a.png", pixels)
+    write_coco([plane], tmp_path / "instances.json")
+    (sample,) = read_split(tmp_path, RANGE_8_BIT)
+    assert sample.appearance == "grey, lighter objects"
+
+
+def test_pixels_are_read_when_asked_for_and_samples_can_be_sent_to_a_process(
+    tmp_path: Path,
+) -> None:
+    cells = two_cells()
+    folder = write_split(tmp_path / "train", {"a.png": (grey_of(cells), cells)})
+    cache = PixelCache(max_bytes=0)
+    (sample,) = read_split(folder, RANGE_8_BIT, cache=cache)
+    iio.imwrite(folder / "a.png", grey_of(cells) + 1)
+    assert sample.pixels[3, 2, 0] == 201
+    sent = pickle.loads(pickle.dumps([sample]))[0]
+    assert sent.pixels[3, 2, 0] == 201
+    assert_same_instances(sent.instances, cells)
+    assert len(pickle.dumps(sample)) < 20_000
+
+
+def test_weights_are_as_many_as_instances_and_above_0() -> None:
+    cells = two_cells()
+    assert sample_of(cells).weights.tolist() == [1, 1]
+    for wrong in ([1.0], [1.0, 0.0], [1.0, np.nan]):
+        with pytest.raises(ValueError, match="2 instances need as many weights above 0"):
+            sample_of(cells, weights=np.array(wrong, np.float32))
 
 
 def test_a_dataset_gives_the_complete_images_of_a_split(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line ``napari-deeppixel``: segment, demo, live, convert, train, evaluate, check."""
+"""The command line ``napari-deeppixel``; `parser` says what can be typed."""
 
 import io
 import os

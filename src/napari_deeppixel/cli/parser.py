@@ -5,6 +5,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 import napari_deeppixel
 from napari_deeppixel.cli.console import EXIT_BAD_INPUT, complain
+from napari_deeppixel.cli.evaluate_options import EVALUATE, EVALUATE_MORE, add_evaluate_options
+from napari_deeppixel.cli.model_options import (
+    COMPARE,
+    COMPARE_MORE,
+    MODELS,
+    MODELS_MORE,
+    add_compare_options,
+    add_models_options,
+)
+from napari_deeppixel.cli.train_options import TRAIN, TRAIN_MORE, add_train_options
+from napari_deeppixel.cli.values import above_zero, magnification, positive, share, size_hw
 from napari_deeppixel.dataset.formats.registry import FORMAT_NAMES
 from napari_deeppixel.engine.base import DEFAULT_MAX_INSTANCES
 from napari_deeppixel.engine.catalogue import CATALOGUE
@@ -43,17 +54,6 @@ _LIVE_MORE = """\
 A lost camera or stream is opened again until it is back. The exit code is 2 if the source could not
 be opened, or the model or the recording stopped by an error.
 """
-_TRAIN = """\
-Train a network from scratch on the images of a dataset that are marked complete, or on a folder
-with train/instances.json and val/instances.json (COCO, with the images that they name).
-RUN/best.safetensors are the best weights so far, RUN/last.pt is where to go on from. Ctrl-C
-finishes the step, saves, and stops.
-"""
-_TRAIN_MORE = """\
-On a CPU, training uses all cores and sets OMP_WAIT_POLICY=PASSIVE unless the environment has
-OMP_NUM_THREADS or OMP_WAIT_POLICY: a thread that waits then leaves its core to the processes that
-prepare the images.
-"""
 _CONVERT = """\
 Read annotations in one format and write them in another; 'dataset' is the folder that people
 annotate in for years. What the other format cannot hold is told before anything is written.
@@ -67,12 +67,17 @@ examples:
   napari-deeppixel convert my-dataset instances.json
   napari-deeppixel convert my-dataset for-yolo --to yolo
 """
-_EVALUATE = """\
-Compare what a model finds with the annotations of a folder (instances.json and its images), or of
-the complete images in a split of a dataset (DATASET/val): COCO's mask average precision, for all
-images and for those that look alike, and how far the number of objects is off.
+_MISTAKES = """\
+List likely mistakes among annotations, the worst first, with the reason: objects that nobody
+annotated, annotations of nothing, bad outlines, several objects in one or one in several, wrong
+categories. A model that was not trained on these labels, or validation images, tell more: what it
+was trained on, a model knows by heart, mistakes and all.
 """
-
+_MISTAKES_MORE = """\
+DATASET is a dataset, a folder with train/ and val/, or one with instances.json (COCO). Of a dataset
+the complete images and regions count. napari goes through the list: Review tab, Label mistakes.
+A list that is there is replaced; what was dismissed in it stays so.
+"""
 _CHECK = """\
 Read all of a dataset folder, image files included, and tell what is wrong with it: annotations that
 cannot be read or have no image, empty masks and masks outside their image, what is there twice,
@@ -104,6 +109,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_train(commands)
     _add_evaluate(commands)
+    _add_compare(commands)
+    _add_models(commands)
+    _add_mistakes(commands)
     _add_check(commands)
     return parser
 
@@ -148,22 +156,22 @@ def _add_segment(commands: "Commands") -> None:
         metavar="FORMATS",
         help=f"what to write, with commas; default: {','.join(RESULT_FORMATS)}",
     )
-    add("-s", "--score", type=_share, help="lowest score (0 to 1); default: the model's own")
+    add("-s", "--score", type=share, help="lowest score (0 to 1); default: the model's own")
     add(
         "--max-instances",
-        type=_positive,
+        type=positive,
         default=DEFAULT_MAX_INSTANCES,
         metavar="N",
         help="most objects a plane; default: %(default)s",
     )
     add(
         "--mask-threshold",
-        type=_share,
+        type=share,
         default=0.5,
         metavar="P",
         help="probability (0 to 1) from which a pixel belongs to an object; default: %(default)s",
     )
-    add("--min-area", type=_positive, default=1, metavar="PX", help="smallest object in pixels")
+    add("--min-area", type=positive, default=1, metavar="PX", help="smallest object in pixels")
     _add_zoom(parser)
     add(
         "--channels",
@@ -195,16 +203,16 @@ def _add_live(commands: "Commands") -> None:
     add = parser.add_argument
     add("source", nargs="?", metavar="SOURCE", help="camera, URL, video, screen or demo")
     add("--list", action="store_true", help="the sources that are there, instead of a run")
-    add("--seconds", type=_above_zero, metavar="N", help="end so long after the first frame")
+    add("--seconds", type=above_zero, metavar="N", help="end so long after the first frame")
     _add_model(parser)
-    add("-s", "--score", type=_share, help="lowest score (0 to 1); default: the model's own")
-    add("--min-area", type=_positive, default=1, metavar="PX", help="smallest object in pixels")
+    add("-s", "--score", type=share, help="lowest score (0 to 1); default: the model's own")
+    add("--min-area", type=positive, default=1, metavar="PX", help="smallest object in pixels")
     _add_zoom(parser)
-    add("--size", type=_size_hw, metavar="WxH", help="of the frames, such as 640x480")
-    add("--fps", type=_above_zero, metavar="F", help="frames a second that the source shall give")
+    add("--size", type=size_hw, metavar="WxH", help="of the frames, such as 640x480")
+    add("--fps", type=above_zero, metavar="F", help="frames a second that the source shall give")
     add(
         "--timeout",
-        type=_above_zero,
+        type=above_zero,
         default=5.0,
         metavar="S",
         help="longest wait for the source and each of its frames; default: %(default)g",
@@ -294,19 +302,10 @@ def _add_train(commands: "Commands") -> None:
         commands,
         "train",
         "train a network on annotated images",
-        description=_TRAIN,
-        epilog=_TRAIN_MORE,
+        description=TRAIN,
+        epilog=TRAIN_MORE,
     )
-    add = parser.add_argument
-    add("dataset", metavar="DATASET", help="a dataset, or a folder with train/ and val/")
-    add("-o", "--output", required=True, metavar="RUN", help="folder for weights and checkpoints")
-    # numbers as in training.fit.FitOptions, which cannot be imported without torch
-    add("--iterations", type=_positive, metavar="N", help="steps in all; default: 2000")
-    add("--batch-size", type=_positive, metavar="N", help="crops a step; default: 8")
-    add("--learning-rate", type=_above_zero, metavar="LR", help="default: 0.001")
-    add("--seed", type=_count, metavar="N", help="same seed, same crops; default: 0")
-    add("--workers", type=_count, metavar="N", help="processes that prepare crops; default: 1")
-    add("--resume", action="store_true", help="go on from RUN/last.pt")
+    add_train_options(parser)
     _add_device(parser)
 
 
@@ -315,10 +314,62 @@ def _add_evaluate(commands: "Commands") -> None:
         commands,
         "evaluate",
         "compare a model with annotated images",
-        description=_EVALUATE,
+        description=EVALUATE,
+        epilog=EVALUATE_MORE,
     )
-    parser.add_argument("split", metavar="FOLDER", help="DATASET/val, or a folder with COCO")
+    add_evaluate_options(parser)
+    _add_device(parser)
+
+
+def _add_compare(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "compare",
+        "tell whether a new model is better than the one in use",
+        description=COMPARE,
+        epilog=COMPARE_MORE,
+    )
+    add_compare_options(parser)
+    _add_device(parser)
+
+
+def _add_models(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "models",
+        "list your models, and choose the one in use",
+        description=MODELS,
+        epilog=MODELS_MORE,
+    )
+    add_models_options(parser)
+
+
+def _add_mistakes(commands: "Commands") -> None:
+    parser = _add_command(
+        commands,
+        "mistakes",
+        "list likely mistakes among annotations",
+        description=_MISTAKES,
+        epilog=_MISTAKES_MORE,
+    )
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="folder of annotated images")
     _add_model(parser)
+    add(
+        "--split",
+        nargs="+",
+        choices=("train", "val", "test"),
+        default=("train", "val"),
+        help="which images; default: train val",
+    )
+    add(
+        "-s",
+        "--score",
+        type=share,
+        help="from which on the model is believed (0 to 1); default: 0.7, or the model's own if "
+        "that is higher",
+    )
+    add("-o", "--output", default="mistakes.json", metavar="FILE", help="default: %(default)s")
 
 
 def _add_check(commands: "Commands") -> None:
@@ -339,7 +390,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "-m",
         "--model",
         default="nuclei",
-        help=f"{names}, or a .safetensors or .pth file; default: %(default)s",
+        help=f"{names}, one of your own models by name, 'used' for the one in use, or a "
+        ".safetensors or .pth file; default: %(default)s",
     )
     _add_device(parser)
 
@@ -347,7 +399,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_zoom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--zoom",
-        type=_magnification,
+        type=magnification,
         metavar="X",
         help="magnify images so many times for the model (0.1 to 10): higher finds smaller objects "
         "and finer edges, lower is faster; default: as the model was trained",
@@ -378,53 +430,3 @@ def _channels(text: str) -> tuple[int, ...]:
     if not channels or min(channels) < 0:
         raise argparse.ArgumentTypeError(f"{text!r}: give channels counted from 0, such as 0,1,2")
     return channels
-
-
-def _size_hw(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r}: give width and height, such as 640x480")
-    return int(height), int(width)
-
-
-def _share(text: str) -> float:
-    value = _number(text, float)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must lie in 0 to 1")
-    return value
-
-
-def _magnification(text: str) -> float:
-    value = _number(text, float)
-    if not 0.1 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"{text!r}: must lie in 0.1 to 10")
-    return value
-
-
-def _above_zero(text: str) -> float:
-    value = _number(text, float)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be above 0")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(_number(text, int))
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be 1 or more")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(_number(text, int))
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be 0 or more")
-    return value
-
-
-def _number(text: str, kind: type[int] | type[float]) -> float:
-    try:
-        return kind(text)
-    except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"{text!r}: must be {what}") from None

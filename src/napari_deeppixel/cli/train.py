@@ -5,79 +5,158 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_deeppixel.cli.console import complain, say, say_json
-from napari_deeppixel.core.errors import AnnotationError
+from napari_deeppixel.cli.train_options import SCRATCH
+from napari_deeppixel.core.errors import AnnotationError, RunCancelled
 from napari_deeppixel.core.progress import CancelToken, duration
-from napari_deeppixel.engine.spec import ModelSpec, slim_spec
+from napari_deeppixel.training.choices import Freeze, Preset
 
 if TYPE_CHECKING:
     from napari_deeppixel.training.events import FitEvent
-    from napari_deeppixel.training.samples import Sample
+    from napari_deeppixel.training.plan import Plan, Wishes
+    from napari_deeppixel.training.run_folder import RunFolder
 
 # what PyTorch's threads read once, when it is loaded
 _THREADS = "OMP_NUM_THREADS"
 _WAITING = "OMP_WAIT_POLICY"
+# set by torchrun
+_NUM_PROCESSES = "WORLD_SIZE"
+_PROCESS = "RANK"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train a network on a dataset folder; return the exit code."""
-    dataset, run_dir = Path(arguments.dataset), Path(arguments.output)
-    _check_folders(dataset, run_dir, resume=arguments.resume)
+    dataset = Path(arguments.dataset)
+    folder = _run_folder(dataset, arguments)
+    _check_folders(dataset, folder, resume=arguments.resume)
     _prepare_threads()
+    is_first = int(os.environ.get(_PROCESS, "0")) == 0
+    folder.path.mkdir(parents=True, exist_ok=True)
+    # of several processes, the first one holds the folder, writes and prints
+    with folder.alive() if is_first else nullcontext():
+        if is_first:
+            folder.forget_stop()
+        reporter = _Reporter(folder, as_json=arguments.json, is_first=is_first)
+        try:
+            return _train(dataset, folder, arguments, reporter)
+        except Exception as error:
+            from napari_deeppixel.training.events import RunFailed
+
+            reporter.record(RunFailed(message=f"{error}" or repr(error)))
+            raise
+
+
+def _train(
+    dataset: Path, folder: "RunFolder", arguments: argparse.Namespace, reporter: "_Reporter"
+) -> int:
     from napari_deeppixel.engine.device import pick_device
-    from napari_deeppixel.training.fit import FitOptions, fit
+    from napari_deeppixel.training.events import EndReason, FitEnded, Warned
+    from napari_deeppixel.training.fit import fit
+    from napari_deeppixel.training.plan import plan_run
 
     device = pick_device(arguments.device)
-    chosen = {
-        name: getattr(arguments, name)
-        for name in ("iterations", "batch_size", "learning_rate", "seed", "workers")
-        if getattr(arguments, name) is not None
-    }
-    options = replace(FitOptions(), **chosen)
-    spec, train, val = _read_dataset(dataset, run_dir.resolve().name)
-    tell = _tell_json if arguments.json else _tell
-    if not arguments.json:
-        say(f"{len(train):,} images to learn from, {len(val):,} to choose by; on {device}")
+    plan = plan_run(
+        dataset,
+        folder,
+        _wishes(arguments),
+        device=device,
+        resume=arguments.resume,
+        now=datetime.now().astimezone(),
+        processes=int(os.environ.get(_NUM_PROCESSES, "1")),
+    )
+    reporter.record(_started(plan, dataset, device))
+    for warning in plan.warnings:
+        reporter.record(Warned(message=warning))
     cancel = CancelToken()
+    reason = EndReason.DONE
     with _stopped_by_signals(cancel):
         for event in fit(
-            spec,
-            train,
-            val,
-            run_dir=run_dir,
-            options=options,
+            plan.start,
+            plan.train,
+            plan.val,
+            run=folder,
+            options=plan.options,
             device=device,
             resume=arguments.resume,
             cancel=cancel,
         ):
-            tell(event)
-    if cancel.is_cancelled:
-        if arguments.json:
-            say_json({"event": "stopped"})
-        complain(f"stopped; go on with: napari-deeppixel train {dataset} -o {run_dir} --resume")
+            reporter.tell(event)
+            reason = event.reason if isinstance(event, FitEnded) else reason
+        if reason is not EndReason.STOPPED and reporter.is_first:
+            _after(plan, dataset, folder, arguments, reporter=reporter, cancel=cancel)
+    if reason is EndReason.STOPPED:
+        complain(f"stopped; go on with: napari-deeppixel train {dataset} -o {folder.path} --resume")
     return 0
 
 
-def _check_folders(dataset: Path, run_dir: Path, *, resume: bool) -> None:
-    for split in ("train", "val"):
-        is_there = (dataset / split / "instances.json").is_file()
-        if not is_there and not (dataset / "dataset.json").is_file():
-            raise AnnotationError(
-                f"{dataset}: no {split}/instances.json; train on a dataset (the folder of "
-                "dataset.json), or a folder with train/ and val/, each with instances.json (COCO) "
-                "and its images"
-            )
-    has_checkpoint = (run_dir / "last.pt").exists()
+def _after(
+    plan: "Plan",
+    dataset: Path,
+    folder: "RunFolder",
+    arguments: argparse.Namespace,
+    *,
+    reporter: "_Reporter",
+    cancel: CancelToken,
+) -> None:
+    """Compare, and look for mistakes, where that was asked for."""
+    if not (arguments.compare or arguments.mistakes):
+        return
+    from napari_deeppixel.cli.after_training import Trained, compare_trained, find_mistakes_of
+    from napari_deeppixel.training.events import Warned
+
+    trained = Trained(
+        dataset=dataset,
+        run=folder,
+        val=plan.val,
+        device=plan.device,
+        data_hash=plan.data_hash,
+    )
+    try:
+        if arguments.compare and plan.val:
+            reporter.record(compare_trained(trained, cancel))
+        elif arguments.compare:
+            reporter.record(Warned(message="no image to choose by: the models were not compared"))
+        if arguments.mistakes:
+            reporter.record(find_mistakes_of(trained, cancel))
+    except RunCancelled:
+        complain("stopped; the weights are there")
+
+
+def _run_folder(dataset: Path, arguments: argparse.Namespace) -> "RunFolder":
+    from napari_deeppixel.training.run_folder import RunFolder, new_run_folder, runs_of
+
+    if arguments.output is not None:
+        return RunFolder(Path(arguments.output))
+    if _NUM_PROCESSES in os.environ:
+        raise AnnotationError("several processes need one folder: name it with -o RUN")
+    if not arguments.resume:
+        return new_run_folder(dataset, now=datetime.now())
+    for known in runs_of(dataset):
+        if known.last.is_file():
+            return known
+    raise AnnotationError(f"{dataset}: no run to go on with; leave out --resume, or give -o RUN")
+
+
+def _check_folders(dataset: Path, folder: "RunFolder", *, resume: bool) -> None:
+    is_dataset = (dataset / "dataset.json").is_file()
+    if not is_dataset and not (dataset / "train" / "instances.json").is_file():
+        raise AnnotationError(
+            f"{dataset}: no train/instances.json; train on a dataset (the folder of "
+            "dataset.json), or a folder with train/ and val/, each with instances.json (COCO) "
+            "and its images"
+        )
+    has_checkpoint = folder.last.exists()
     if resume and not has_checkpoint:
-        raise AnnotationError(f"{run_dir}: no last.pt to go on from; leave out --resume")
+        raise AnnotationError(f"{folder.path}: no last.pt to go on from; leave out --resume")
     if has_checkpoint and not resume:
         raise AnnotationError(
-            f"{run_dir} holds a run already: add --resume to go on with it, or choose another -o"
+            f"{folder.path} holds a run already: add --resume to go on with it, or choose another "
+            "-o"
         )
 
 
@@ -95,27 +174,47 @@ def _prepare_threads() -> None:
     os.environ.setdefault(_WAITING, "PASSIVE")
 
 
-def _read_dataset(dataset: Path, name: str) -> "tuple[ModelSpec, list[Sample], list[Sample]]":
-    from napari_deeppixel.core.category import CategoryTable
-    from napari_deeppixel.dataset.formats.coco import read_provenance
-    from napari_deeppixel.dataset.store import Dataset
-    from napari_deeppixel.training.samples import common_categories, read_split
+def _wishes(arguments: argparse.Namespace) -> "Wishes":
+    from napari_deeppixel.training.plan import Wishes
 
-    # the same for any categories, and reading wants it first
-    normalization = slim_spec(name, CategoryTable.from_names("object")).normalization
-    train = read_split(dataset / "train", normalization)
-    val = read_split(dataset / "val", normalization)
-    spec = slim_spec(
-        name,
-        common_categories([*train, *val]),
-        description=f"Trained from scratch on {len(train):,} images of {dataset.resolve().name}.",
-        provenance=(
-            {"data": dataset.resolve().name, "licence": ""}
-            if Dataset.is_dataset(dataset)
-            else read_provenance(dataset / "train" / "instances.json")
-        ),
+    names = (
+        "iterations",
+        "batch_size",
+        "accumulate",
+        "learning_rate",
+        "heads_first",
+        "seed",
+        "workers",
     )
-    return spec, train, val
+    changes = {name: getattr(arguments, name) for name in names}
+    changes["freeze"] = None if arguments.freeze is None else Freeze(arguments.freeze)
+    changes["patience"] = 0 if arguments.no_early_stop else None
+    start = arguments.start or "nuclei"
+    return Wishes(
+        start=None if start == SCRATCH else start,
+        preset=Preset(arguments.preset),
+        epochs=arguments.epochs,
+        crop=arguments.crop,
+        zoom=arguments.zoom,
+        changes={name: value for name, value in changes.items() if value is not None},
+    )
+
+
+def _started(plan: "Plan", dataset: Path, device: str) -> "FitEvent":
+    from napari_deeppixel.training.events import RunStarted
+
+    categories = plan.start.spec.categories.categories
+    return RunStarted(
+        dataset=dataset,
+        start=plan.start_model,
+        device=device,
+        num_train=len(plan.train),
+        num_val=len(plan.val),
+        iterations=plan.options.iterations,
+        first_iteration=plan.first_iteration,
+        categories=tuple(category.name for category in categories),
+        notes=plan.notes,
+    )
 
 
 @contextmanager
@@ -141,26 +240,60 @@ def _stopped_by_signals(cancel: CancelToken) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tell(event: "FitEvent") -> None:
-    from napari_deeppixel.training.events import Evaluated, FitEnded, StepEnded
+class _Reporter:
+    """Tells a person or a program what happens; of several processes, the first one alone."""
 
-    match event:
-        case StepEnded():
-            say(
-                f"step {event.iteration:,} of {event.iterations:,}   loss {event.loss:.3f}   "
-                f"rate {event.learning_rate:.1e}   {duration(event.seconds_left)} left"
-            )
-        case Evaluated(figures=figures):
-            best = "   best so far" if event.is_best else ""
-            say(
-                f"step {event.iteration:,}: AP {figures.ap:.3f}   AP50 {figures.ap50:.3f}   "
-                f"AP75 {figures.ap75:.3f}{best}"
-            )
-        case FitEnded():
-            say(f"step {event.iteration:,}: weights are in {event.weights}")
+    def __init__(self, folder: "RunFolder", *, as_json: bool, is_first: bool) -> None:
+        self._folder, self._as_json, self.is_first = folder, as_json, is_first
+
+    def tell(self, event: "FitEvent") -> None:
+        """Tell of what `fit` has written to the run's events already."""
+        if self.is_first:
+            (_tell_json if self._as_json else _tell)(event)
+
+    def record(self, event: "FitEvent") -> None:
+        """Write an event that comes before or after `fit`, and tell of it."""
+        from napari_deeppixel.training.run_log import append_event
+
+        if self.is_first:
+            append_event(self._folder, event)
+        self.tell(event)
 
 
 def _tell_json(event: "FitEvent") -> None:
     from napari_deeppixel.training.events import event_to_json
 
     say_json(event_to_json(event))
+
+
+def _tell(event: "FitEvent") -> None:
+    from napari_deeppixel.training import events
+
+    match event:
+        case events.RunStarted():
+            say(
+                f"{event.num_train:,} images to learn from, {event.num_val:,} to choose by; on "
+                f"{event.device}"
+            )
+            for note in event.notes:
+                say(note)
+        case events.StepEnded():
+            say(
+                f"step {event.iteration:,} of {event.iterations:,}   loss {event.loss:.3f}   "
+                f"rate {event.learning_rate:.1e}   {duration(event.seconds_left)} left"
+            )
+        case events.Evaluated(figures=figures):
+            best = "   best so far" if event.is_best else ""
+            say(
+                f"step {event.iteration:,}: AP {figures.ap:.3f}   AP50 {figures.ap50:.3f}   "
+                f"AP75 {figures.ap75:.3f}   accuracy {figures.accuracy50:.3f}{best}"
+            )
+        case events.Warned():
+            complain(f"note: {event.message}")
+        case events.FitEnded():
+            early = "no longer got better; " if event.reason is events.EndReason.EARLY else ""
+            say(f"step {event.iteration:,}: {early}weights are in {event.weights}")
+        case events.Compared():
+            say(f"{event.reason} (all figures: {event.path})")
+        case events.MistakesFound():
+            say(f"{event.count:,} likely mistakes among the annotations: {event.path}")

@@ -1,14 +1,23 @@
-"""How good predictions are: COCO's average precision and matching counts."""
+"""The few figures that a training run is steered by; `training.evaluation` has all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import nan
 
-from faster_coco_eval import COCO, COCOeval_faster
+import numpy as np
 
 from napari_deeppixel.core.instance import InstanceSet
-from napari_deeppixel.dataset.annotated import AnnotatedImage
-from napari_deeppixel.dataset.formats.coco_write import coco_document
+from napari_deeppixel.training.evaluation.coco import coco_result
+from napari_deeppixel.training.evaluation.judge import ImageJudge
+from napari_deeppixel.training.evaluation.matching import Counts
+from napari_deeppixel.training.evaluation.truth import (
+    Found,
+    Truth,
+    found_of,
+    in_one_table,
+    truth_of,
+)
+from napari_deeppixel.training.samples import Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +31,11 @@ class Figures:
         where there is no annotation.
     num_images, num_objects
         What was evaluated.
+    accuracy50
+        StarDist's accuracy TP / (TP + FP + FN) of label images at IoU 0.5 and a score; NaN if it
+        was not asked for.
+    count_error
+        Mean of |found - annotated| an image at that score; NaN likewise.
     """
 
     ap: float
@@ -29,6 +43,8 @@ class Figures:
     ap75: float
     num_images: int
     num_objects: int
+    accuracy50: float = nan
+    count_error: float = nan
 
 
 def average_precision(
@@ -38,44 +54,50 @@ def average_precision(
 
     All predictions of an image count (COCO's usual limit of 100 would hide most of a dense field).
     """
-    truth = coco_document([_as_image(position, s) for position, s in enumerate(annotated)])
-    found = coco_document([_as_image(position, s) for position, s in enumerate(predicted)])
-    most = max([1, *(len(instances) for instances in predicted)])
-    detections = [
-        {key: a[key] for key in ("image_id", "category_id", "segmentation", "score")}
-        for a in found["annotations"]
-    ]
-    num_objects = len(truth["annotations"])
-    if not detections or not num_objects:
-        value = 0.0 if num_objects else float("nan")
-        return Figures(
-            ap=value,
-            ap50=value,
-            ap75=value,
-            num_images=len(annotated),
-            num_objects=num_objects,
+    truths = [
+        Truth(
+            file_name=str(position),
+            instances=instances,
+            crowds=InstanceSet.empty(instances.image_hw, instances.categories),
         )
-    reference = COCO(truth)
-    evaluation = COCOeval_faster(reference, reference.loadRes(detections), "segm")
-    evaluation.params.maxDets = [1, 10, most]
-    evaluation.evaluate()
-    evaluation.accumulate()
-    # stats[0] is -1 for any limit but 100, so the means are taken here; -1 marks "no annotation"
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    return Figures(
-        ap=_mean(precision),
-        ap50=_mean(precision[0]),
-        ap75=_mean(precision[5]),
-        num_images=len(annotated),
-        num_objects=num_objects,
+        for position, instances in enumerate(annotated)
+    ]
+    return _figures(*in_one_table(truths, [found_of(found) for found in predicted])[:2])
+
+
+def figures_of(
+    samples: Sequence[Sample | Truth],
+    predictions: Sequence[InstanceSet | Found],
+    score: float,
+) -> Figures:
+    """Return the figures of predictions, of which those with at least a score count as found.
+
+    AP takes them all. What lies where nobody knows what is there counts neither way.
+    """
+    truths, founds, _ = in_one_table(
+        [truth_of(sample) for sample in samples], [found_of(found) for found in predictions]
+    )
+    judges = [
+        ImageJudge(truth=truth, found=found, kind="mask", score=score)
+        for truth, found in zip(truths, founds, strict=True)
+    ]
+    counts = sum((judge.label_counts((0.5,))[0] for judge in judges), Counts())
+    errors = [abs(judge.num_found() - len(judge.truth.instances)) for judge in judges]
+    return _figures(
+        truths,
+        founds,
+        accuracy50=counts.accuracy,
+        count_error=float(np.mean(errors)) if errors else nan,
     )
 
 
-def _as_image(position: int, instances: InstanceSet) -> AnnotatedImage:
-    crowds = InstanceSet.empty(instances.image_hw, instances.categories)
-    return AnnotatedImage(file_name=str(position), instances=instances, crowds=crowds)
-
-
-def _mean(precision: Any) -> float:
-    known = precision[precision > -1]
-    return float(known.mean()) if known.size else float("nan")
+def _figures(truths: Sequence[Truth], founds: Sequence[Found], **others: float) -> Figures:
+    found = coco_result(truths, founds, "mask").figures
+    return Figures(
+        ap=found.ap,
+        ap50=found.ap50,
+        ap75=found.ap75,
+        num_images=len(truths),
+        num_objects=sum(len(truth.instances) for truth in truths),
+        **others,
+    )

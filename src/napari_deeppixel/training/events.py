@@ -1,5 +1,6 @@
 """What a training run tells while it goes: one small dataclass a kind, and their JSON lines."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
@@ -147,7 +148,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def event_to_json(event: FitEvent) -> dict[str, Any]:
-    """Return an event as a JSON object; ``event`` is its kind."""
+    """Return an event as a strict JSON object; ``event`` is its kind, NaN becomes null."""
     return {"event": _NAMES[type(event)], **_plain(asdict(event))}
 
 
@@ -174,6 +175,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return str(value) if isinstance(value, Path | StrEnum) else value
 
 

@@ -1,0 +1,182 @@
+"""COCO's figures, computed by faster-coco-eval: the same as pycocotools', without its limit of 100.
+
+Each image's predictions all count (``maxDets`` to match). Library summaries (``stats``) read -1
+then, so means are taken from the precisions themselves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import NDArray
+
+from napari_deeppixel.core.geometry import BoolImage, Boxes
+from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.dataset.formats.coco_rle import mask_to_rle
+from napari_deeppixel.training.evaluation.figures import (
+    CategoryFigures,
+    CocoFigures,
+    PrecisionRecall,
+)
+from napari_deeppixel.training.evaluation.matching import box_pairs, mask_pairs, shares_inside
+from napari_deeppixel.training.evaluation.truth import Found, Truth
+
+Kind = Literal["mask", "box"]
+
+# a prediction that is no match is no error either from this share on, as an anchor in training
+IGNORED_SHARE = 0.5
+_IOU50, _IOU75 = 0, 5
+# in the order of COCO's area ranges: all, small, medium, large
+_ALL = 0
+_MIN_LIMIT = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoResult:
+    """COCO's figures and curves."""
+
+    figures: CocoFigures
+    curves: tuple[PrecisionRecall, ...]
+
+
+def coco_result(truths: Sequence[Truth], founds: Sequence[Found], kind: Kind) -> CocoResult:
+    """Return COCO's figures of masks or boxes; truths and predictions share their categories.
+
+    Predictions without a mask count for boxes alone.
+    """
+    document = _true_document(truths, kind)
+    detections = [
+        entry
+        for image_id, (truth, found) in enumerate(zip(truths, founds, strict=True), start=1)
+        for entry in _detections(image_id, _judged(truth, found, kind), kind)
+    ]
+    objects = [entry for entry in document["annotations"] if not entry["iscrowd"]]
+    if not objects:
+        return CocoResult(figures=CocoFigures(), curves=())
+    precision, recall = _evaluated(document, detections, kind)
+    by_category = {
+        category["name"]: CategoryFigures(
+            ap=_mean(precision[:, :, position, _ALL]),
+            ap50=_mean(precision[_IOU50, :, position, _ALL]),
+            ap75=_mean(precision[_IOU75, :, position, _ALL]),
+            ar=_mean(recall[:, position, _ALL]),
+            num_objects=sum(entry["category_id"] == category["id"] for entry in objects),
+        )
+        for position, category in enumerate(document["categories"])
+    }
+    every, small, medium, large = (_mean(precision[..., area]) for area in range(4))
+    figures = CocoFigures(
+        ap=every,
+        ap50=_mean(precision[_IOU50, ..., _ALL]),
+        ap75=_mean(precision[_IOU75, ..., _ALL]),
+        ap_small=small,
+        ap_medium=medium,
+        ap_large=large,
+        ar=_mean(recall[..., _ALL]),
+        by_category=by_category,
+    )
+    curves = [
+        PrecisionRecall(iou=iou, precisions=_curve(precision[at, ..., _ALL]))
+        for iou, at in ((0.5, _IOU50), (0.75, _IOU75))
+    ]
+    return CocoResult(figures=figures, curves=tuple(curves))
+
+
+def _evaluated(
+    document: dict[str, Any], detections: list[dict[str, Any]], kind: Kind
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return precision (IoU, recall, category, area) and recall (IoU, category, area); -1: none."""
+    counts = [entry["image_id"] for entry in detections]
+    most = int(np.bincount(counts).max()) if counts else 0
+    reference = COCO(document)
+    evaluation = COCOeval_faster(
+        reference, reference.loadRes(detections), "segm" if kind == "mask" else "bbox"
+    )
+    evaluation.params.maxDets = [1, 10, max(_MIN_LIMIT, most)]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = np.asarray(evaluation.eval["precision"])[..., -1]
+    return precision, np.asarray(evaluation.eval["recall"])[..., -1]
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _curve(precision: NDArray[np.float64]) -> tuple[float, ...]:
+    known = precision[:, (precision > -1).any(axis=0)]
+    return tuple(known.mean(axis=1).tolist()) if known.size else ()
+
+
+def _true_document(truths: Sequence[Truth], kind: Kind) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    images = []
+    for image_id, truth in enumerate(truths, start=1):
+        height, width = truth.instances.image_hw
+        images.append({"id": image_id, "height": height, "width": width})
+        for is_crowd, instances, boxes_xywh, areas in (
+            (0, truth.instances, truth.boxes_xywh, truth.areas),
+            (1, truth.crowds, truth.crowd_boxes_xywh, truth.crowd_areas),
+        ):
+            for entry, box, area in zip(
+                _entries(image_id, instances, kind), boxes_xywh, areas, strict=True
+            ):
+                entry |= {"iscrowd": is_crowd, "bbox": box.tolist(), "area": float(area)}
+                annotations.append(entry | {"id": len(annotations) + 1})
+    table = truths[0].instances.categories if truths else None
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": c.id, "name": c.name} for c in table.categories] if table else [],
+    }
+
+
+def _detections(image_id: int, found: Found, kind: Kind) -> list[dict[str, Any]]:
+    entries = _entries(image_id, found.instances, kind)
+    for entry, score, box in zip(entries, found.instances.scores, found.boxes_xywh, strict=True):
+        entry["score"] = float(score)
+        # a box makes the library take its area for the mask's
+        if kind == "box":
+            entry["bbox"] = box.tolist()
+    return entries
+
+
+def _entries(image_id: int, instances: InstanceSet, kind: Kind) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = [
+        {"image_id": image_id, "category_id": category_id}
+        for category_id in instances.category_ids.tolist()
+    ]
+    if kind == "mask":
+        for entry, mask in zip(entries, instances.masks, strict=True):
+            entry["segmentation"] = mask_to_rle(mask, instances.image_hw)
+    return entries
+
+
+def _judged(truth: Truth, found: Found, kind: Kind) -> Found:
+    """Return the predictions that are right or wrong, and not just where nobody knows."""
+    if kind == "mask":
+        found = found.select(found.has_mask)
+    if truth.ignored is None or not len(found.instances):
+        return found
+    ignored = truth.ignored.to_mask(truth.instances.image_hw)
+    if kind == "mask":
+        shares = shares_inside(found.instances, ignored)
+        pairs = mask_pairs(truth.instances, found.instances)
+    else:
+        shares = box_shares_inside(found.boxes_xyxy, ignored)
+        pairs = box_pairs(truth.instances.boxes_xyxy, found.boxes_xyxy)
+    same = truth.instances.category_ids[pairs.true] == found.instances.category_ids[pairs.found]
+    is_kept = shares < IGNORED_SHARE
+    is_kept[pairs.found[same & (pairs.ious >= IGNORED_SHARE)]] = True
+    return found.select(is_kept)
+
+
+def box_shares_inside(boxes_xyxy: Boxes, region: BoolImage) -> NDArray[np.float64]:
+    """Return the share (N,) of each box's pixels that lies in a region (H, W)."""
+    height, width = region.shape
+    corners = boxes_xyxy.round().astype(int).clip(0, (width, height, width, height))
+    inside = [region[y1:y2, x1:x2] for x1, y1, x2, y2 in corners.tolist()]
+    return np.array([float(part.mean()) if part.size else 0.0 for part in inside])
