@@ -32,7 +32,7 @@ def test_the_magnification_is_the_model_s_own_until_a_person_sets_one(qtbot: Any
     qtbot.addWidget(form)
     field = form.findChild(QDoubleSpinBox, "detect.zoom")
     assert field is not None
-    assert field.text() == "as the model was trained"
+    assert field.text() == "as trained"
     assert form.options(1, 0.5).zoom is None
     field.setValue(1.5)
     assert form.options(1, 0.5).zoom == 1.5

@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = Path(arguments.dataset)
     folder = _run_folder(dataset, arguments)
     _check_folders(dataset, folder, resume=arguments.resume)
+    # killed while it read the images, say: the same command with --resume must do
+    is_resumed = arguments.resume and folder.last.exists()
     _prepare_threads()
     is_first = int(os.environ.get(_PROCESS, "0")) == 0
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -43,7 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
             folder.forget_stop()
         reporter = _Reporter(folder, as_json=arguments.json, is_first=is_first)
         try:
-            return _train(dataset, folder, arguments, reporter)
+            if is_first and arguments.resume and not is_resumed:
+                complain(f"note: {folder.path} has no checkpoint yet: the run begins anew")
+            return _train(dataset, folder, arguments, reporter, is_resumed=is_resumed)
         except Exception as error:
             from napari_deeppixel.training.events import RunFailed
 
@@ -52,7 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(
-    dataset: Path, folder: "RunFolder", arguments: argparse.Namespace, reporter: "_Reporter"
+    dataset: Path,
+    folder: "RunFolder",
+    arguments: argparse.Namespace,
+    reporter: "_Reporter",
+    *,
+    is_resumed: bool,
 ) -> int:
     from napari_deeppixel.engine.device import pick_device
     from napari_deeppixel.training.events import EndReason, FitEnded, Warned
@@ -65,7 +74,7 @@ def _train(
         folder,
         _wishes(arguments),
         device=device,
-        resume=arguments.resume,
+        resume=is_resumed,
         now=datetime.now().astimezone(),
         processes=int(os.environ.get(_NUM_PROCESSES, "1")),
     )
@@ -82,7 +91,7 @@ def _train(
             run=folder,
             options=plan.options,
             device=device,
-            resume=arguments.resume,
+            resume=is_resumed,
             cancel=cancel,
         ):
             reporter.tell(event)
@@ -151,7 +160,7 @@ def _check_folders(dataset: Path, folder: "RunFolder", *, resume: bool) -> None:
             "and its images"
         )
     has_checkpoint = folder.last.exists()
-    if resume and not has_checkpoint:
+    if resume and not has_checkpoint and not folder.was_begun:
         raise AnnotationError(f"{folder.path}: no last.pt to go on from; leave out --resume")
     if has_checkpoint and not resume:
         raise AnnotationError(

@@ -98,11 +98,15 @@ def boxes_in_network(
     boxes_xyxy: ArrayLike, image_hw: tuple[int, int], spec: ModelSpec
 ) -> NDArray[np.float64]:
     """Return boxes (N, 4) of an image at the size at which a network looks at it."""
-    scale = spec.zoom
-    if spec.min_size is not None and spec.max_size is not None:
-        scale = min(spec.min_size / min(image_hw), spec.max_size / max(image_hw))
-    scaled: NDArray[np.float64] = as_boxes(boxes_xyxy) * scale
+    scaled: NDArray[np.float64] = as_boxes(boxes_xyxy) * scale_in_network(image_hw, spec)
     return scaled
+
+
+def scale_in_network(image_hw: tuple[int, int], spec: ModelSpec) -> float:
+    """Return how many times a network magnifies an image before it looks at it."""
+    if spec.min_size is None or spec.max_size is None:
+        return spec.zoom
+    return min(spec.min_size / min(image_hw), spec.max_size / max(image_hw))
 
 
 def fit_anchors(objects: ArrayLike, spec: ModelSpec, *, is_from_scratch: bool = False) -> AnchorFit:

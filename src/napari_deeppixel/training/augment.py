@@ -101,7 +101,7 @@ def random_crop(
     num_inputs
         Channels that the network takes.
     zoom
-        Magnification that the network asks for (`ModelSpec.zoom`), on top of the random one.
+        How many times the network magnifies the image (`scale_in_network`), beside the random one.
     rng
         What decides.
     """

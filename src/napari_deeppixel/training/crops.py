@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.engine.spec import ModelSpec
 from napari_deeppixel.engine.torch_gate import torch
+from napari_deeppixel.training.anchors import scale_in_network
 from napari_deeppixel.training.augment import random_crop
 from napari_deeppixel.training.distributed import Processes
 from napari_deeppixel.training.options import FitOptions
@@ -44,7 +46,14 @@ class _Crops(torch.utils.data.Dataset[Any]):
         self._samples, self._spec, self._options = samples, spec, options
         self._weights = sampling_weights(samples)
 
-    def __getitem__(self, number: int) -> Crop:
+    def __getitem__(self, number: int) -> Crop | Exception:
+        try:
+            return self._crop(number)
+        # given back: a DataLoader that raises puts the traceback of its process into the message
+        except (DeepPixelError, OSError) as error:
+            return error
+
+    def _crop(self, number: int) -> Crop:
         rng = np.random.default_rng((self._options.seed, number))
         sample = self._samples[int(rng.choice(len(self._samples), p=self._weights))]
         image, target = random_crop(
@@ -52,7 +61,7 @@ class _Crops(torch.utils.data.Dataset[Any]):
             self._spec.normalization,
             self._options.augmentation,
             num_inputs=self._spec.num_inputs,
-            zoom=self._spec.zoom,
+            zoom=scale_in_network(sample.image_hw, self._spec),
             rng=rng,
         )
         return Crop(seed=int(rng.integers(2**62)), image=image, target=target)
@@ -81,7 +90,13 @@ def crops_of_steps(
     first_iteration: int,
     processes: Processes,
 ) -> Iterator[list[Crop]]:
-    """Yield the crops of each step from one on to the last."""
+    """Yield the crops of each step from one on to the last.
+
+    Raises
+    ------
+    DeepPixelError, OSError
+        If an image can no longer be read.
+    """
     steps = range(first_iteration, options.iterations)
     loader = torch.utils.data.DataLoader(
         _Crops(samples, spec, options),
@@ -93,7 +108,11 @@ def crops_of_steps(
         generator=torch.Generator(),
         prefetch_factor=3 if options.workers else None,
     )
-    yield from loader
+    for crops_of_step in loader:
+        for crop in crops_of_step:
+            if isinstance(crop, Exception):
+                raise crop
+        yield crops_of_step
 
 
 def _ignore_interrupts(_worker: int) -> None:

@@ -95,12 +95,14 @@ def fit(
     run.path.mkdir(parents=True, exist_ok=True)
     with joined_processes(device) as processes, _repeatable(device):
         state = FitState(start.spec, start.model, options, processes)
-        if resume and run.last.exists():
+        is_resumed = resume and run.last.exists()
+        if is_resumed:
             state.load(run.last)
-        elif processes.is_first:
-            state.save(run.last)
         if processes.is_first:
+            # before the checkpoint, which nobody can go on from without them
             write_options(options, run.path / "options.json")
+            if not is_resumed:
+                state.save(run.last)
         # from here on all have read what the first may now replace
         processes.any(False)
         events = _Fit(state, train, val, run, cancel or CancelToken()).events()

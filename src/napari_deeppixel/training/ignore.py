@@ -24,7 +24,8 @@ def respect_ignored(model: Any) -> None:
     In training, what would be background but lies by half or more in ``target["ignored"]`` (bool,
     H x W) counts as neither object nor background; ``target["weights"]`` (float32, N) weigh the
     losses of what matches the instances. A target may lack either. With nothing ignored and all
-    weights 1 the losses are torchvision's own; predictions are the same in any case.
+    weights 1 the losses are torchvision's own, of crops that are not resized; predictions are the
+    same in any case.
     """
     # other classes rather than other methods: a copy of the model gets its own
     model.transform.__class__ = _Transform
@@ -72,18 +73,18 @@ def _leave_out_ignored(labels: Any, boxes: Any, ignored: Any) -> None:
 
 
 class _Transform(CropTransform):
-    """Resizes ``ignored`` with the image."""
+    """Takes crops as they come in training: they are cut at the network's own scale.
+
+    torchvision would resize each to the size of a whole image, and so train at another scale than
+    that of the images to predict.
+    """
 
     def resize(self, image: Any, target: Any = None) -> tuple[Any, Any]:
         """Return image and target at the size that the network takes."""
-        image, target = super().resize(image, target)
-        if target is not None and "ignored" in target:
-            ignored = target["ignored"]
-            if ignored.shape != image.shape[-2:]:
-                floats = ignored[None, None].float()
-                resized = functional.interpolate(floats, image.shape[-2:], mode="nearest-exact")
-                target["ignored"] = resized[0, 0] > 0
-        return image, target
+        if self.training:
+            return image, target
+        resized: tuple[Any, Any] = super().resize(image, target)
+        return resized
 
 
 class _RegionProposals(detection.rpn.RegionProposalNetwork):  # type: ignore[misc,name-defined]

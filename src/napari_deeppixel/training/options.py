@@ -12,6 +12,7 @@ from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.engine.spec import ModelSpec
 from napari_deeppixel.engine.torch_gate import torch
+from napari_deeppixel.training.anchors import scale_in_network
 from napari_deeppixel.training.augment import Augmentation
 from napari_deeppixel.training.choices import Freeze as Freeze
 from napari_deeppixel.training.choices import Preset as Preset
@@ -278,7 +279,7 @@ def with_length(options: FitOptions, iterations: int) -> FitOptions:
 
 def _area(spec: ModelSpec, sizes_hw: Sequence[tuple[int, int]]) -> float:
     """Return the pixels of images as the network sees them."""
-    return sum(height * width for height, width in sizes_hw) * spec.zoom**2
+    return sum(math.prod(hw) * scale_in_network(hw, spec) ** 2 for hw in sizes_hw)
 
 
 def _preset_for(device: str) -> Preset:

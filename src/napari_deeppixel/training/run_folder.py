@@ -13,6 +13,10 @@ from filelock import FileLock, Timeout
 from napari_deeppixel.core.errors import AnnotationError, DeepPixelError
 from napari_deeppixel.training.events import FitEvent, event_from_json
 
+# `is_alive` elsewhere holds the lock for a moment; and the processes that make crops look after 5 s
+# whether the run that they work for was killed, and share its lock (filelock before 4.0)
+_FREED_IN_S = 8.0
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -83,6 +87,11 @@ class RunFolder:
         """Whether somebody asked the run to stop."""
         return self._stop.exists()
 
+    @property
+    def was_begun(self) -> bool:
+        """Whether a process ever trained in this folder, if only for a moment."""
+        return self._lock_path.exists()
+
     @contextmanager
     def alive(self) -> Iterator[None]:
         """Hold the run: `is_alive` in all processes until the end, however that comes.
@@ -94,15 +103,22 @@ class RunFolder:
         """
         lock = self._lock()
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_FREED_IN_S)
         except Timeout:
             raise AnnotationError(
                 f"{self.path}: another process trains here; wait for it, or stop it"
             ) from None
         try:
+            self._forget_half_written()
             yield
         finally:
             lock.release()
+
+    def _forget_half_written(self) -> None:
+        # a process that was killed could not: tens of megabytes each
+        for file in (self.last, self.best):
+            for left_over in self.path.glob(f".{file.name}.*.part"):
+                left_over.unlink(missing_ok=True)
 
     @property
     def is_alive(self) -> bool:
@@ -117,8 +133,12 @@ class RunFolder:
         lock.release()
         return False
 
+    @property
+    def _lock_path(self) -> Path:
+        return self.path / "alive.lock"
+
     def _lock(self) -> FileLock:
-        return FileLock(self.path / "alive.lock")
+        return FileLock(self._lock_path)
 
     def read_events(self, offset: int = 0) -> tuple[list[FitEvent], int]:
         """Return the events from a byte of the file on, and where to go on from.

@@ -26,18 +26,26 @@ def show_instance(viewer: Any, view: InstanceLayers, index: PlaneIndex, uuid: st
     instance = view.session.get(index, uuid)
     if instance is None:
         return False
+    show_box(viewer, view, index, instance.box_xyxy)
+    return True
+
+
+def show_box(
+    viewer: Any, view: InstanceLayers, index: PlaneIndex, box_xyxy: tuple[int, int, int, int]
+) -> None:
+    """Bring a box of a plane to the middle of the canvas, as `show_instance` does."""
     if index != view.planes.current():
         view.planes.show(index)
     layer = view.labels_layers[0] if view.labels_layers else view.image
     height, width = view.session.image_hw
-    boxes = [instance.box_xyxy, (0, 0, width, height)]
+    boxes = [box_xyxy, (0, 0, width, height)]
     corners = boxes_xyxy_to_corners_yx(boxes, lead=view.planes.data_index(index))
     world, image_world = (
         np.array([layer.data_to_world(corner) for corner in box])[:, -2:] for box in corners
     )
     centre = world.mean(axis=0)
     camera = viewer.scene.camera
-    x1, y1, x2, y2 = instance.box_xyxy
+    x1, y1, x2, y2 = box_xyxy
     shown_as = max(1.0, _SMALLEST_PX / max(x2 - x1, y2 - y1))
     side = float(np.ptp(world, axis=0).max()) * shown_as
     wanted = _SHARE * min(viewer.canvas.size) / max(side, 1e-9)
@@ -48,7 +56,6 @@ def show_instance(viewer: Any, view: InstanceLayers, index: PlaneIndex, uuid: st
         view_hw = np.array(viewer.canvas.size) / camera.zoom
         centre = _kept_inside(centre, view_hw, image_world)
     camera.center = (*camera.center[:-2], *centre)
-    return True
 
 
 def _kept_inside(

@@ -1,4 +1,6 @@
-"""The layer that shows what a person is drawing."""
+"""The layer that shows what a person is drawing, or what is suggested to them."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from napari.components import ViewerModel
@@ -15,7 +17,7 @@ _CROSS_ARM_PX = 6.0
 # measured: napari takes 5 ms to draw 200 dashes anew and 18 ms for 1000
 _MAX_DASHES = 200
 # seen on black, on white and on stained tissue alike
-_DASH_COLORS = np.array([[1, 1, 1, 1], [0, 0, 0, 1]], dtype=np.float64)
+_DASH_COLORS = ((1.0, 1.0, 1.0, 1.0), (0.0, 0.0, 0.0, 1.0))
 
 
 class Trace:
@@ -24,10 +26,26 @@ class Trace:
     Vectors and not Shapes: it is drawn anew in a quarter of the time, and a person may delete it,
     while removing a Shapes layer can crash napari. Adding a layer takes 0.1 s, removing one 0.2 s;
     so it is kept.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    name
+        Of the layer; two traces in a viewer have different ones.
+    colors
+        RGBA, 0 to 1, that the dashes take in turn.
     """
 
-    def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = viewer
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        *,
+        name: str = TRACE_NAME,
+        colors: Sequence[Sequence[float]] = _DASH_COLORS,
+    ) -> None:
+        self._viewer, self._name = viewer, name
+        self._colors = np.array(colors, np.float64)
         self._layer: Vectors | None = None
 
     def prepare(self, target: Layer) -> None:
@@ -40,9 +58,9 @@ class Trace:
             layer = self._layer = Vectors(
                 np.zeros((0, 2, 2)),
                 ndim=2,
-                name=TRACE_NAME,
+                name=self._name,
                 vector_style="line",
-                metadata={TRACE_KEY: True},
+                metadata={TRACE_KEY: self._name},
                 **placement,
             )
             layers.append(layer)
@@ -58,21 +76,23 @@ class Trace:
     def _find(self) -> Vectors | None:
         for layer in self._viewer.layers:
             # a duplicate has our metadata too, and is the person's own
-            if layer == self._layer or (self._layer is None and is_trace(layer)):
+            is_ours = layer.metadata.get(TRACE_KEY) == self._name
+            if layer == self._layer or (self._layer is None and is_ours):
                 return layer
         return None
 
     def draw_path(self, world_yx: NDArray[np.float64]) -> None:
         """Show one path through points (K, 2) in world coordinates."""
-        self._draw([world_yx])
+        self.draw_paths([world_yx])
+
+    def draw_paths(self, paths_world_yx: list[NDArray[np.float64]]) -> None:
+        """Show several paths, each through points (K, 2) in world coordinates."""
+        pixel = 1 / self._viewer.scene.camera.zoom
+        self._show(_dashes(paths_world_yx, _DASH_PX * pixel), width=_LINE_WIDTH_PX * pixel)
 
     def draw_marks(self, world_yx: NDArray[np.float64]) -> None:
         """Show a cross at each point (K, 2) in world coordinates."""
-        self._draw(_crosses(world_yx, _CROSS_ARM_PX / self._viewer.scene.camera.zoom))
-
-    def _draw(self, paths: list[NDArray[np.float64]]) -> None:
-        pixel = 1 / self._viewer.scene.camera.zoom
-        self._show(_dashes(paths, _DASH_PX * pixel), width=_LINE_WIDTH_PX * pixel)
+        self.draw_paths(_crosses(world_yx, _CROSS_ARM_PX / self._viewer.scene.camera.zoom))
 
     def clear(self) -> None:
         """Show nothing."""
@@ -93,13 +113,13 @@ class Trace:
         with layer.events.data.blocker():
             layer.data = dashes
         if len(dashes):
-            layer.edge_color = _DASH_COLORS[np.arange(len(dashes)) % 2]
+            layer.edge_color = self._colors[np.arange(len(dashes)) % len(self._colors)]
         if not np.isclose(layer.edge_width, width):
             layer.edge_width = width
 
 
 def is_trace(layer: Layer) -> bool:
-    """Return whether a layer only shows what is being drawn."""
+    """Return whether a layer only shows what is being drawn or suggested."""
     return TRACE_KEY in layer.metadata
 
 

@@ -290,11 +290,12 @@ def zoom_field(name: str) -> Any:
     tooltip = (
         "How many times the image is magnified before the model sees it. Higher finds smaller "
         "objects and finer edges, and takes longer (twice the value, about twice to four times "
-        "the time); lower is faster. Empty or 0: as the model was trained."
+        "the time); lower is faster. 0: as the model was trained."
     )
-    field = FloatSpinBox(name="zoom", label="Magnification", value=0.0, min=0.0, max=10.0, step=0.5)
+    field = FloatSpinBox(name="zoom", label="Magnify", value=0.0, min=0.0, max=10.0, step=0.5)
     spin = named(field.native, name, tooltip)
-    spin.setSpecialValueText(_MODEL_OWN)
+    # short: the longest text is the least width of the whole dock
+    spin.setSpecialValueText("as trained")
     spin.setSuffix(" x")
     return field
 

@@ -34,6 +34,8 @@ from napari_deeppixel.widgets.dataset_switch import NOT_SAVED, ImageSwitcher
 from napari_deeppixel.widgets.detect import DetectTab
 from napari_deeppixel.widgets.job_queue import Job, JobQueue
 from napari_deeppixel.widgets.journals import Journals
+from napari_deeppixel.widgets.mistakes import MistakesPanel
+from napari_deeppixel.widgets.mistakes_search import search_work
 from napari_deeppixel.widgets.review import ReviewTab
 from napari_deeppixel.widgets.worker import Work
 
@@ -89,8 +91,15 @@ class DataTab(QWidget):
             self,
             state=state,
             queue=self.queue,
-            saving_of_open=self._saving_of_open,
+            saving_of_open=self.saving_of_open,
             closed_meanwhile=self._closed_meanwhile,
+        )
+        self.mistakes = MistakesPanel(
+            viewer,
+            review,
+            state=state,
+            switcher=self.switcher,
+            open_dataset=self.commands.open_dataset,
         )
         self.browser = ImageBrowser(self.panels, self.commands, self)
         self.reader = EntryReader(self)
@@ -150,6 +159,8 @@ class DataTab(QWidget):
         panels.copies.toggled.connect(self._on_copies)
         panels.check.clicked.connect(self.check)
         panels.relocate.clicked.connect(lambda: self._try(self.commands.choose_relocation))
+        panels.find_mistakes.clicked.connect(self.find_mistakes)
+        panels.open_mistakes.clicked.connect(lambda: self._try(self.mistakes.choose_list))
         panels.cancel.clicked.connect(self.queue.cancel)
         self.commands.opened.connect(self._on_dataset_opened)
         self.commands.annotations_dropped.connect(self.exchange.take)
@@ -268,6 +279,26 @@ class DataTab(QWidget):
         dialog.show()
         return dialog
 
+    def find_mistakes(self) -> None:
+        """Look for label mistakes with the model of the Detect tab; then go through them."""
+        dataset = self.state.dataset
+        if dataset is None or not self._detect.weights:
+            self.say("Choose a model in the Detect tab first.", color=RED)
+            return
+        work = search_work(
+            dataset,
+            self._detect.run.shelf,
+            model=self._detect.weights,
+            device=self._detect.device,
+            save_open=self.saving_of_open(),
+        )
+        open_list = self.open_mistakes
+        self.queue.run(Job(caption="looking for mistakes", work=work, on_result=open_list))
+
+    def open_mistakes(self, path: Path) -> None:
+        """Go through a list of label mistakes in the Review tab."""
+        self._try(lambda: self.mistakes.open_mistakes(path))
+
     # -- images -------------------------------------------------------------------------------
 
     @property
@@ -294,8 +325,8 @@ class DataTab(QWidget):
             return "The model is at work on this image: wait until it is done, or press Cancel."
         return ""
 
-    def _saving_of_open(self) -> Callable[[], object]:
-        """Return what saves the image that is open, for a thread."""
+    def saving_of_open(self) -> Callable[[], object]:
+        """Return what saves the image that is open, for a thread; other tabs call it, too."""
         current = self.switcher.current
         if current is None or current.saver.dataset is not self.state.dataset:
             return lambda: None
@@ -429,6 +460,7 @@ class DataTab(QWidget):
             return
         self.save_here()
         self._is_shut_down = True
+        self.mistakes.shut_down()
         self.switcher.shut_down()
         self.reader.shut_down()
         self.queue.shut_down()

@@ -175,6 +175,17 @@ class DataPanels:
             "Images that stayed where they were and have moved since are found by their content.",
         )
 
+        self.find_mistakes = button(
+            "Find label mistakes…",
+            "data.find_mistakes",
+            "Let the model of the Detect tab look for objects that were forgotten, annotations of "
+            "nothing and bad outlines in complete images of train and val, and go through them in "
+            "Review. One that was trained on other images tells more.",
+        )
+        self.open_mistakes = button(
+            "Open a list…", "data.open_mistakes", "Go through a list of label mistakes again."
+        )
+
     # -- layouts ------------------------------------------------------------------------------
 
     def top(self) -> QVBoxLayout:
@@ -232,6 +243,8 @@ class DataPanels:
         grid.addWidget(self.copies, 0, 0, 1, 2)
         grid.addWidget(self.check, 1, 0)
         grid.addWidget(self.relocate, 1, 1)
-        grid.addWidget(QLabel("Categories"), 2, 0, 1, 2)
-        grid.addWidget(categories, 3, 0, 1, 2)
+        grid.addWidget(self.find_mistakes, 2, 0)
+        grid.addWidget(self.open_mistakes, 2, 1)
+        grid.addWidget(QLabel("Categories"), 3, 0, 1, 2)
+        grid.addWidget(categories, 4, 0, 1, 2)
         return content

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from napari.layers import Image, Shapes
+from napari.layers import Image
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
@@ -182,7 +182,6 @@ class DetectTab(QWidget):
         for signal, slot in (
             (layers.events.inserted, self._on_layers_changed),
             (layers.events.removed, self._on_layers_changed),
-            (layers.events.removing, self._on_layer_removing),
             (layers.events.renamed, self._on_layers_changed),
             (layers.selection.events.active, self._follow_active_layer),
             (dims.events.current_step, self._on_view_moved),
@@ -220,6 +219,11 @@ class DetectTab(QWidget):
     def device(self) -> str:
         """The chosen device, as `load_model` takes it."""
         return str(self._device.currentData())
+
+    @property
+    def weights(self) -> str:
+        """The chosen model, as `load_model` takes it; empty if there is none."""
+        return self._model.weights
 
     @property
     def channel_axis(self) -> int | None:
@@ -307,15 +311,6 @@ class DetectTab(QWidget):
 
     def _on_layers_changed(self) -> None:
         self._update_images()
-
-    def _on_layer_removing(self, event: Any) -> None:
-        # napari (0.9, on Mesa) crashes at the repaint after a Shapes layer is removed, unless the
-        # canvas was drawn just before
-        window = self.window()
-        has_canvas = hasattr(self._viewer, "screenshot")
-        is_drawn = has_canvas and window is not None and window.isVisible()
-        if is_drawn and isinstance(self._viewer.layers[event.index], Shapes):
-            self._viewer.screenshot(canvas_only=True, flash=False)
 
     def _update_images(self) -> None:
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]

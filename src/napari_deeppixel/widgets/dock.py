@@ -10,7 +10,9 @@ from napari_deeppixel.widgets.dataset_state import DatasetState
 from napari_deeppixel.widgets.detect import DetectTab
 from napari_deeppixel.widgets.journals import Journals
 from napari_deeppixel.widgets.live import LiveTab
+from napari_deeppixel.widgets.own_context import finish_in_own_context
 from napari_deeppixel.widgets.review import ReviewTab
+from napari_deeppixel.widgets.train import TrainTab
 
 
 class DeepPixelWidget(QWidget):
@@ -34,18 +36,33 @@ class DeepPixelWidget(QWidget):
         self.data = DataTab(
             napari_viewer, self.detect, self.review, self.journals, self.datasets, self
         )
+        self.train = TrainTab(
+            napari_viewer, self.datasets, saving_of_open=self.data.saving_of_open, parent=self
+        )
         self.tabs = QTabWidget(self)
         self.tabs.setObjectName("tabs")
         self.tabs.addTab(self.detect, "Detect")
         self.tabs.addTab(self.review, "Review")
+        self.tabs.addTab(self.train, "Train")
         self.tabs.addTab(self.live, "Live")
         self.tabs.addTab(self.data, "Data")
         self.live.review_wanted.connect(lambda: self.tabs.setCurrentWidget(self.review))
+        self.data.mistakes.review_wanted.connect(lambda: self.tabs.setCurrentWidget(self.review))
+        self.train.data_wanted.connect(lambda: self.tabs.setCurrentWidget(self.data))
+        self.train.dataset_wanted.connect(self.data.import_path)
+        self.train.correct_wanted.connect(self._on_correct)
+        self.train.mistakes_wanted.connect(self.data.open_mistakes)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         # what it says concerns all tabs
         layout.addWidget(self.review.bar)
         layout.addWidget(self.tabs)
+
+    def _on_correct(self, file_name: str) -> None:
+        entries = self.data.browser.model.entries
+        found = (each.image_id for each in entries if each.file_name == file_name)
+        self.data.open_image(next(found, file_name))
+        self.tabs.setCurrentWidget(self.review)
 
     def event(self, event: QEvent | None) -> bool:
         """Stop all work when napari takes the widget out of its dock.
@@ -56,6 +73,13 @@ class DeepPixelWidget(QWidget):
             self._shut_down()
         return bool(super().event(event))
 
+    def showEvent(self, event: Any) -> None:
+        """Make the window safe for layers that go."""
+        window = self.window()
+        if window is not None:
+            finish_in_own_context(window)
+        super().showEvent(event)
+
     def closeEvent(self, event: Any) -> None:
         """Stop all work."""
         self._shut_down()
@@ -64,6 +88,7 @@ class DeepPixelWidget(QWidget):
     def _shut_down(self) -> None:
         # first: it saves what the others know of
         self.data.shut_down()
+        self.train.shut_down()
         self.live.shut_down()
         self.review.shut_down()
         self.detect.shut_down()

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_warning
@@ -48,6 +48,19 @@ _LOOK_MS = 1000
 _COLOR_MS = 300
 
 
+class Guide(Protocol):
+    """Leads through instances in the place of the queue."""
+
+    def go(self, step: int) -> None:
+        """Go to the next (1) or the one before (-1)."""
+
+    def decide(self, state: InstanceState) -> bool:
+        """Take a decision, and go on; return whether it was about what the guide shows."""
+
+    def take(self) -> bool:
+        """Do what the guide suggests, and go on; return whether it suggests anything."""
+
+
 class ReviewTab(QWidget):
     """Go through the instances of an image and correct them.
 
@@ -76,6 +89,8 @@ class ReviewTab(QWidget):
         self.prompts = PromptRunner(detect.run.shelf, self)
         self.tools = ReviewTools(viewer, lambda: self._view, detect.prompt_job, self.prompts, self)
         self.queue = ReviewQueue(self)
+        # None: the queue leads
+        self.guide: Guide | None = None
         self.commands = review_commands(self.tools, self)
         self.shortcuts = Shortcuts(self.commands)
         self.keys = KeyBinder(self.shortcuts)
@@ -104,7 +119,7 @@ class ReviewTab(QWidget):
         self.table = InstanceTable()
         self.bar = JournalBar(self._viewer, self._journals)
         content = QWidget()
-        layout = QVBoxLayout(content)
+        self._layout = layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 6, 0)
         layout.addWidget(panels.by_hand)
         layout.addLayout(panels.queue_box())
@@ -197,6 +212,10 @@ class ReviewTab(QWidget):
             self.panels.status.say(str(error))
 
     # -- which image --------------------------------------------------------------------------
+
+    def show_guide_panel(self, panel: QWidget) -> None:
+        """Put the panel of a guide on top of the tab."""
+        self._layout.insertWidget(0, panel)
 
     @property
     def view(self) -> InstanceLayers | None:
@@ -435,12 +454,21 @@ class ReviewTab(QWidget):
 
     def go(self, step: int) -> None:
         """Go to the next instance of the queue (1) or the one before (-1)."""
-        self.queue.go(step)
+        (self.guide or self.queue).go(step)
 
     def decide(self, state: InstanceState) -> None:
         """Set the state of the selected instances, and go on."""
-        self.tools.set_state(state)
-        self.queue.go(1)
+        if self.guide is None:
+            self.tools.set_state(state)
+            self.queue.go(1)
+        elif not self.guide.decide(state):
+            # about another instance than the one that the guide shows
+            self.tools.set_state(state)
+
+    def ask_again(self) -> None:
+        """Take what the guide suggests; else ask the model for the selected masks."""
+        if self.guide is None or not self.guide.take():
+            self.tools.ask_selected()
 
     def toggle_others(self) -> None:
         """Hide all but the selected instances, or show them again."""

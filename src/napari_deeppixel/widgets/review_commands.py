@@ -28,6 +28,9 @@ class Walker(Protocol):
     def decide(self, state: InstanceState) -> None:
         """Set a state and go on."""
 
+    def ask_again(self) -> None:
+        """Take what is suggested, or ask the model for the selected masks."""
+
     def toggle_others(self) -> None:
         """Hide all but the selected instances, or show them again."""
 
@@ -103,8 +106,9 @@ def review_commands(tools: ReviewTools, walker: Walker) -> CommandSet:
         (
             "again",
             "Ask again",
-            "Ask the model again for the selected masks, in their boxes.",
-            tools.ask_selected,
+            "Ask the model again for the selected masks, in their boxes; take what it suggests "
+            "about a label mistake.",
+            walker.ask_again,
             "Shift-G",
             MODEL,
         ),

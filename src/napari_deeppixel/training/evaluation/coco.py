@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
+from faster_coco_eval import mask as coco_mask
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.geometry import BoolImage, Boxes
@@ -31,6 +32,8 @@ _IOU50, _IOU75 = 0, 5
 # in the order of COCO's area ranges: all, small, medium, large
 _ALL = 0
 _MIN_LIMIT = 100
+# the library measures a box that it is given, whatever area stands beside it
+_AREA_KEY = "own_area"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class CocoResult:
 def coco_result(truths: Sequence[Truth], founds: Sequence[Found], kind: Kind) -> CocoResult:
     """Return COCO's figures of masks or boxes; truths and predictions share their categories.
 
-    Predictions without a mask count for boxes alone.
+    Predictions without a mask count for boxes alone; those with an empty one are wrong.
     """
     document = _true_document(truths, kind)
     detections = [
@@ -91,9 +94,10 @@ def _evaluated(
     counts = [entry["image_id"] for entry in detections]
     most = int(np.bincount(counts).max()) if counts else 0
     reference = COCO(document)
-    evaluation = COCOeval_faster(
-        reference, reference.loadRes(detections), "segm" if kind == "mask" else "bbox"
-    )
+    results = reference.loadRes(detections)
+    for entry in results.dataset["annotations"]:
+        entry["area"] = entry.get(_AREA_KEY, entry["area"])
+    evaluation = COCOeval_faster(reference, results, "segm" if kind == "mask" else "bbox")
     evaluation.params.maxDets = [1, 10, max(_MIN_LIMIT, most)]
     evaluation.evaluate()
     evaluation.accumulate()
@@ -135,13 +139,26 @@ def _true_document(truths: Sequence[Truth], kind: Kind) -> dict[str, Any]:
 
 
 def _detections(image_id: int, found: Found, kind: Kind) -> list[dict[str, Any]]:
-    entries = _entries(image_id, found.instances, kind)
-    for entry, score, box in zip(entries, found.instances.scores, found.boxes_xywh, strict=True):
-        entry["score"] = float(score)
+    instances, has_box = found.instances, found.has_box
+    entries = _entries(image_id, instances, kind)
+    for position, entry in enumerate(entries):
+        entry["score"] = float(instances.scores[position])
         # a box makes the library take its area for the mask's
         if kind == "box":
-            entry["bbox"] = box.tolist()
+            entry["bbox"] = found.boxes_xywh[position].tolist()
+            if not has_box[position]:
+                # COCO sorts what has a mask by its area, annotations as well
+                entry[_AREA_KEY] = float(instances.areas[position])
+        elif found.is_empty[position]:
+            entry["segmentation"] = _empty_runs(instances.image_hw)
     return entries
+
+
+def _empty_runs(image_hw: tuple[int, int]) -> dict[str, Any]:
+    height, width = image_hw
+    runs = {"size": [height, width], "counts": [height * width]}
+    empty: dict[str, Any] = coco_mask.frPyObjects(runs, height, width)
+    return empty
 
 
 def _entries(image_id: int, instances: InstanceSet, kind: Kind) -> list[dict[str, Any]]:
@@ -158,7 +175,7 @@ def _entries(image_id: int, instances: InstanceSet, kind: Kind) -> list[dict[str
 def _judged(truth: Truth, found: Found, kind: Kind) -> Found:
     """Return the predictions that are right or wrong, and not just where nobody knows."""
     if kind == "mask":
-        found = found.select(found.has_mask)
+        found = found.select(~found.is_box_alone)
     if truth.ignored is None or not len(found.instances):
         return found
     ignored = truth.ignored.to_mask(truth.instances.image_hw)

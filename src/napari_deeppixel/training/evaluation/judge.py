@@ -138,7 +138,7 @@ class ImageJudge:
     def num_found(self) -> int:
         """Return how many predictions reach the score, of whatever kind, but for ignored ones."""
         reach = self.found.instances.scores >= self.score
-        num_loose = int((reach & ~self.found.has_mask).sum()) if self.kind == "mask" else 0
+        num_loose = int((reach & self.found.is_box_alone).sum()) if self.kind == "mask" else 0
         return len(self.matches) + int(self.is_false.sum()) + num_loose
 
     def judgement(self) -> Judgement:

@@ -150,16 +150,23 @@ def _tell(
 
 def _kind_of(founds: Sequence[Found]) -> Kind:
     has_boxes = any(len(found.instances) for found in founds)
-    return "box" if has_boxes and not any(found.has_mask.any() for found in founds) else "mask"
+    return "box" if has_boxes and all(found.is_box_alone.all() for found in founds) else "mask"
 
 
 def _notes(founds: Sequence[Found], kind: Kind) -> list[str]:
-    num_loose = sum(int((~found.has_mask).sum()) for found in founds)
     if kind == "box":
         return ["no prediction has a mask: boxes are compared, and there are no figures of masks"]
+    num_loose = sum(int(found.is_box_alone.sum()) for found in founds)
+    num_empty = sum(int(found.is_empty.sum()) for found in founds)
+    notes = []
     if num_loose:
-        return [f"for boxes alone: {counted(num_loose, 'prediction')} without a mask"]
-    return []
+        notes.append(f"for boxes alone: {counted(num_loose, 'prediction')} without a mask")
+    if num_empty:
+        notes.append(
+            f"wrong for COCO, and nothing in label images: {counted(num_empty, 'prediction')} with "
+            "an empty mask"
+        )
+    return notes
 
 
 def _pooled(counts: Iterable[list[Counts]]) -> dict[float, Counts]:

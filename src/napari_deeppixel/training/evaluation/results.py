@@ -32,6 +32,7 @@ class _Entry:
 
     instance: Instance
     has_mask: bool
+    is_empty: bool = False
     box_xywh: tuple[float, ...] | None = None
 
     @property
@@ -124,7 +125,6 @@ def _of_list(
     category_ids, notes = _ids_of_categories(entries, data, table)
     strange_images: list[FileId] = []
     strange_categories: list[FileId] = []
-    num_empty = 0
     for position, entry in enumerate(entries):
         where = f"{path}: entry {position}"
         if not isinstance(entry, dict):
@@ -141,24 +141,24 @@ def _of_list(
             detection = _detection(entry, data.truths[image], category, position)
         except AnnotationError as error:
             raise AnnotationError(f"{where} (image {image_id!r}): {error}") from error
-        if detection is None:
-            num_empty += 1
-        else:
-            found[image].append(detection)
+        found[image].append(detection)
     notes += [
         *_left_out("of images that the data do not have", strange_images),
         *_left_out("of categories that the data do not have", strange_categories),
     ]
-    if num_empty:
-        notes.append(f"left out: {counted(num_empty, 'prediction')} without a pixel")
     return [_found(e, t, table) for e, t in zip(found, data.truths, strict=True)], notes
 
 
 def _id_in(entry: dict[str, Any], key: str, where: str) -> FileId:
-    value = entry.get(key)
+    value = _whole(entry.get(key))
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise AnnotationError(f"{where}: {key} must be a number or text, got {value!r}")
     return value
+
+
+def _whole(value: Any) -> Any:
+    # tables (pandas, numpy) write whole numbers as 7.0
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _ids_of_categories(
@@ -167,7 +167,7 @@ def _ids_of_categories(
     """Return category id in the results → ours, and notes."""
     ids: dict[FileId, int] = {category.id: category.id for category in table.categories}
     ids |= data.category_ids
-    named = (entry.get("category_id") for entry in entries if isinstance(entry, dict))
+    named = (_whole(entry.get("category_id")) for entry in entries if isinstance(entry, dict))
     used = {each for each in named if isinstance(each, int | str)}
     if len(table) == 1 and len(used) == 1 and not used & ids.keys():
         (other,), (category,) = used, table.categories
@@ -189,27 +189,24 @@ def _left_out(what: str, ids: list[FileId]) -> Iterator[str]:
         )
 
 
-def _detection(entry: dict[str, Any], truth: Truth, category_id: int, number: int) -> _Entry | None:
-    """Return a detection; None if it has no pixel in the image."""
+def _detection(entry: dict[str, Any], truth: Truth, category_id: int, number: int) -> _Entry:
     image_hw = truth.instances.image_hw
     if entry.get("score") is None:
         raise AnnotationError("it has no score")
     score = share_of(entry["score"], "score")
     segmentation, bbox = entry.get("segmentation"), entry.get("bbox")
-    has_mask = segmentation is not None
-    if not has_mask and not bbox:
+    # many programs write [] where they have but a box
+    is_box_alone = segmentation is None or (segmentation == [] and bool(bbox))
+    if is_box_alone and not bbox:
         raise AnnotationError("it has neither a segmentation nor a bbox")
+    mask = None if is_box_alone else segmentation_to_mask(segmentation, image_hw)
     box, box_xywh = (np.nan,) * 4, None
-    if bbox:
-        box_xywh = box_of(bbox, "bbox")
+    if bbox or mask is None:
+        # the box of an empty mask is that of pycocotools
+        box_xywh = box_of(bbox or [0, 0, 0, 0], "bbox")
         (box,) = (tuple(each) for each in boxes_xywh_to_xyxy([box_xywh]).tolist())
-    mask = segmentation_to_mask(segmentation, image_hw) if has_mask else None
-    if mask is None and bbox:
-        mask, has_mask = _box_mask(box, image_hw), False
-    if mask is None:
-        return None
     instance = Instance(
-        mask=mask,
+        mask=_box_mask(box, image_hw) if mask is None else mask,
         score=score,
         category_id=category_id,
         handle=1,
@@ -218,7 +215,12 @@ def _detection(entry: dict[str, Any], truth: Truth, category_id: int, number: in
         source="",
         predicted_box_xyxy=box,
     )
-    return _Entry(instance=instance, has_mask=has_mask, box_xywh=box_xywh)
+    return _Entry(
+        instance=instance,
+        has_mask=mask is not None,
+        is_empty=mask is None and not is_box_alone,
+        box_xywh=box_xywh,
+    )
 
 
 def _box_mask(box_xyxy: tuple[float, ...], image_hw: tuple[int, int]) -> CroppedMask:
@@ -239,6 +241,7 @@ def _found(entries: list[_Entry], truth: Truth, table: CategoryTable) -> Found:
             instances, image_hw=truth.instances.image_hw, categories=table
         ),
         has_mask=np.array([entry.has_mask for entry in entries], np.bool_),
+        is_empty=np.array([entry.is_empty for entry in entries], np.bool_),
         boxes_xywh=as_boxes([entry.exact_box_xywh for entry in entries]),
     )
 
@@ -287,10 +290,12 @@ def _of_image(path: Path, image: AnnotatedImage) -> Found:
                 "predictions need one"
             )
         box = extra.get("bbox")
-        if box is not None and np.isnan(instance.predicted_box_xyxy).any():
-            (edges,) = boxes_xywh_to_xyxy([box]).tolist()
+        if np.isnan(instance.predicted_box_xyxy).any():
+            # a bbox that is tight round the mask is not kept beside it
+            (edges,) = boxes_xywh_to_xyxy([box]).tolist() if box else [instance.box_xyxy]
             instance = replace(instance, predicted_box_xyxy=tuple(edges))
-            entries.append(_Entry(instance=instance, has_mask=True, box_xywh=tuple(box)))
+            box_xywh = tuple(box) if box else None
+            entries.append(_Entry(instance=instance, has_mask=True, box_xywh=box_xywh))
         else:
             entries.append(_Entry(instance=instance, has_mask=True))
     truth = Truth(file_name=image.file_name, instances=image.instances, crowds=image.crowds)
@@ -300,6 +305,5 @@ def _of_image(path: Path, image: AnnotatedImage) -> Found:
             detection = _detection(dict(entry), truth, int(entry["category_id"]), number)
         except (AnnotationError, KeyError, TypeError, ValueError) as error:
             raise AnnotationError(f"{where}: {error}") from error
-        if detection is not None:
-            entries.append(detection)
+        entries.append(detection)
     return _found(entries, truth, image.categories)

@@ -77,6 +77,9 @@ class Found:
     has_mask
         bool (N,): whether there is a mask, or its box alone (the mask then fills the box).
         Default: all have one.
+    is_empty
+        bool (N,): predictions whose mask has no pixel, of those without one. COCO counts them as
+        wrong; in a label image they are nothing. Default: none.
     boxes_xywh
         float64 (N, 4): boxes as a file gives them; x + w - x is not always w, which moves a box
         over the edge of COCO's size ranges. Default: `boxes_xyxy`.
@@ -84,11 +87,14 @@ class Found:
 
     instances: InstanceSet
     has_mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    is_empty: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     boxes_xywh: Boxes = field(default_factory=lambda: np.zeros((0, 4)))
 
     def __post_init__(self) -> None:
         if len(self.has_mask) != len(self.instances):
             object.__setattr__(self, "has_mask", np.ones(len(self.instances), np.bool_))
+        if len(self.is_empty) != len(self.instances):
+            object.__setattr__(self, "is_empty", np.zeros(len(self.instances), np.bool_))
         scores = self.instances.scores
         if np.isnan(scores).any():
             sure = replace(self.instances, scores=np.where(np.isnan(scores), 1.0, scores))
@@ -100,9 +106,19 @@ class Found:
     def boxes_xyxy(self) -> Boxes:
         """Boxes (N, 4): as they were predicted, where that is known, or tight round the mask."""
         predicted = self.instances.predicted_boxes_xyxy
-        is_known = ~np.isnan(predicted).any(axis=1, keepdims=True)
-        boxes: Boxes = np.where(is_known, predicted, self.instances.boxes_xyxy)
+        boxes: Boxes = np.where(self.has_box[:, None], predicted, self.instances.boxes_xyxy)
         return boxes
+
+    @property
+    def has_box(self) -> NDArray[np.bool_]:
+        """Bool (N,): whether a box was predicted, or only a mask."""
+        has_box: NDArray[np.bool_] = ~np.isnan(self.instances.predicted_boxes_xyxy).any(axis=1)
+        return has_box
+
+    @property
+    def is_box_alone(self) -> NDArray[np.bool_]:
+        """Bool (N,): whether there is a box, and no word of a mask."""
+        return ~self.has_mask & ~self.is_empty
 
     @property
     def masks(self) -> InstanceSet:
@@ -114,6 +130,7 @@ class Found:
         return Found(
             instances=self.instances.select(which),
             has_mask=self.has_mask[which],
+            is_empty=self.is_empty[which],
             boxes_xywh=self.boxes_xywh[which],
         )
 

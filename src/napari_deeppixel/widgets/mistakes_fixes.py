@@ -1,0 +1,135 @@
+"""What sets a label mistake right, and whether somebody has done so."""
+
+from dataclasses import replace
+from uuid import uuid4
+
+import numpy as np
+
+from napari_deeppixel.core.category import CategoryTable
+from napari_deeppixel.core.geometry import boxes_touch_region
+from napari_deeppixel.core.instance import Instance, InstanceState
+from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.edits import tools
+from napari_deeppixel.edits.action import Action
+from napari_deeppixel.edits.diff import OverlapRule, edited_state
+from napari_deeppixel.edits.draft import Draft, EditError
+from napari_deeppixel.edits.session import AnnotationSession
+from napari_deeppixel.training.mistake import Mistake, MistakeKind, hash_of
+
+# two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
+_SAME_OBJECT_IOU = 0.5
+
+
+def fix_of(session: AnnotationSession, mistake: Mistake, *, rule: OverlapRule) -> Action:
+    """Return the action that does what the model suggests; one step to undo.
+
+    What was missing is added, *accepted* and with the model as its source; an annotation of nothing
+    is *rejected*; an outline becomes the model's, several where it finds several objects, one where
+    it finds one; a category becomes the model's.
+
+    Parameters
+    ----------
+    session
+        Of the mistake's image.
+    mistake
+        The mistake.
+    rule
+        What becomes of pixels that other visible instances have.
+
+    Raises
+    ------
+    EditError
+        If the annotation is gone, or the image has another size.
+    """
+    if mistake.image_hw != session.image_hw:
+        raise EditError(
+            f"the list is of an image of {mistake.image_hw} pixels, this one has "
+            f"{session.image_hw}: make the list anew"
+        )
+    match mistake.kind:
+        case MistakeKind.MISSING:
+            return _added(session, mistake, rule)
+        case MistakeKind.SPURIOUS:
+            ref = (mistake.plane, _annotation(session, mistake).uuid)
+            return tools.with_state(session, [ref], InstanceState.REJECTED)
+        case MistakeKind.OUTLINE:
+            return _reshaped(session, mistake, rule)
+        case MistakeKind.CATEGORY:
+            ref = (mistake.plane, _annotation(session, mistake).uuid)
+            return tools.with_category(session, [ref], _category_id(session, mistake.category))
+
+
+def _annotation(session: AnnotationSession, mistake: Mistake) -> Instance:
+    instance = session.get(mistake.plane, mistake.uuid)
+    if instance is None:
+        raise EditError("this annotation is gone meanwhile: press N for the next mistake")
+    return instance
+
+
+def _category_id(session: AnnotationSession, name: str) -> int:
+    # of a name that is known, the category that is there
+    (category_id,) = session.join_categories(CategoryTable.from_names(name)).values()
+    return category_id
+
+
+def _new(mask: CroppedMask, category_id: int, mistake: Mistake) -> Instance:
+    return Instance(
+        mask=mask,
+        score=mistake.score,
+        category_id=category_id,
+        handle=0,
+        uuid=str(uuid4()),
+        state=InstanceState.ACCEPTED,
+        source=mistake.source,
+    )
+
+
+def _added(session: AnnotationSession, mistake: Mistake, rule: OverlapRule) -> Action:
+    draft = Draft(session)
+    if mistake.mask is not None:
+        new = _new(mistake.mask, _category_id(session, mistake.category), mistake)
+        draft.reshape(mistake.plane, new, rule=rule)
+    return draft.action("add a missed instance")
+
+
+def _reshaped(session: AnnotationSession, mistake: Mistake, rule: OverlapRule) -> Action:
+    before = _annotation(session, mistake)
+    draft = Draft(session, [(mistake.plane, mistake.uuid)])
+    for uuid in mistake.more_uuids:
+        # its pixels go into the one object, so it is not remembered as junk
+        draft.remove(mistake.plane, uuid)
+    if mistake.mask is not None:
+        after = replace(before, mask=mistake.mask, state=edited_state(before))
+        draft.reshape(mistake.plane, after, rule=rule)
+    for mask in mistake.more_masks:
+        draft.reshape(mistake.plane, _new(mask, before.category_id, mistake), rule=rule)
+    return draft.action("take the model's outline")
+
+
+def is_settled(session: AnnotationSession, mistake: Mistake) -> bool:
+    """Whether a mistake of a session's image is none any more.
+
+    That is so if its annotation is gone, rejected, or has another mask than when the list was
+    made; or if there is an instance now where one was missing, also one that a person rejected.
+    """
+    if mistake.kind is MistakeKind.MISSING:
+        return mistake.mask is None or _is_there(session, mistake, mistake.mask)
+    instance = session.get(mistake.plane, mistake.uuid)
+    if instance is None or instance.state is InstanceState.REJECTED:
+        return True
+    if mistake.kind is MistakeKind.CATEGORY:
+        names = {c.id: c.name for c in session.categories.categories}
+        return names[instance.category_id] == mistake.category
+    return hash_of(instance.mask) != mistake.mask_hash
+
+
+def _is_there(session: AnnotationSession, mistake: Mistake, mask: CroppedMask) -> bool:
+    plane = session.plane(mistake.plane)
+    for place in np.flatnonzero(boxes_touch_region(plane.boxes_xyxy, mask.box_xyxy)):
+        uuid, state = plane.uuids[place], plane.states[place]
+        is_hidden = state is InstanceState.UNREVIEWED and not session.is_visible(
+            mistake.plane, uuid
+        )
+        if not is_hidden and plane.masks[place].iou(mask) >= _SAME_OBJECT_IOU:
+            return True
+    return False
