@@ -800,12 +800,15 @@ SMALL = "--batch-size 1 --crop 64 --workers 0"
 def test_training_writes_weights_that_can_be_used(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = f"train {dataset} -o run {SMALL} --epochs 2".split()
+    arguments = f"train {dataset} -o run {SMALL} --zoom 1 --epochs 2".split()
     assert main([*arguments, "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     kinds = [event["event"] for event in events if event["event"] != "warning"]
-    assert kinds == ["started", "step", "step", "evaluated", "samples", "ended"]
-    started, _, step, evaluated, _, ended = (e for e in events if e["event"] != "warning")
+    evaluation = ["evaluated", "samples"]
+    # the weights to start from are the first to be evaluated
+    assert kinds == ["started", *evaluation, "step", "step", *evaluation, "ended"]
+    started, start, _, _, step, evaluated, _, ended = (e for e in events if e["event"] != "warning")
+    assert (start["iteration"], evaluated["iteration"]) == (0, 6)
     assert started["start"] == "nuclei"
     assert (started["num_train"], started["num_val"]) == (2, 2)
     # an epoch of 10,240 px in crops of 64 x 64 px
@@ -902,7 +905,10 @@ def test_what_ends_a_run_is_in_its_events(
 
 
 @pytest.mark.usefixtures("dataset")
-def test_two_processes_do_not_train_in_one_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_processes_do_not_train_in_one_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_deeppixel.training.run_folder._FREED_IN_S", 0.0)
     Path("run").mkdir()
     with RunFolder(Path("run")).alive():
         assert main(["train", "data", "-o", "run"]) == 2
@@ -931,6 +937,34 @@ def test_nothing_to_resume_is_one_line(dataset: Path, capsys: pytest.CaptureFixt
     assert "run: no last.pt to go on from" in capsys.readouterr().err
     assert main(["train", str(dataset), "--resume"]) == 2
     assert "data: no run to go on with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", ["", "--resume"])
+@pytest.mark.usefixtures("dataset")
+def test_weights_without_a_checkpoint_are_not_written_over(
+    more: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run").mkdir()
+    Path("run/alive.lock").touch()
+    Path("run/best.safetensors").write_bytes(b"weeks of work")
+    assert main(f"train data -o run --iterations 1 {SMALL} {more}".split()) == 2
+    said = "no last.pt to go on from" if more else "run holds a run already"
+    assert said in capsys.readouterr().err
+    assert Path("run/best.safetensors").read_bytes() == b"weeks of work"
+
+
+@pytest.mark.usefixtures("dataset")
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("run").mkdir()
+    # what a killed process leaves; Windows takes the lock away where a run ends well
+    Path("run/alive.lock").touch()
+    Path("run/.last.pt.1234.part").write_bytes(b"half")
+    assert main(f"train data -o run --iterations 1 {SMALL} --resume".split()) == 0
+    assert "run has no checkpoint yet: the run begins anew" in capsys.readouterr().err
+    assert {"last.pt", "best.safetensors"} <= {*names("run")}
+    assert not list(Path("run").glob(".*.part"))
 
 
 def test_several_processes_need_a_name_for_their_folder(

@@ -288,6 +288,17 @@ def test_the_report_says_which_pictures_are_missing(capsys: pytest.CaptureFixtur
     assert message in Page(Path("report.html").read_text(encoding="utf-8")).texts
 
 
+@pytest.mark.parametrize("place", ["nowhere/r.html", "val"])
+def test_a_report_that_cannot_be_written_is_told_before_the_long_part(
+    place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(Path("val"), {"a.png": squares()})
+    Path("none.json").write_text("[]")
+    monkeypatch.setattr("napari_deeppixel.cli.evaluate.read_data", None)
+    assert main(["evaluate", "val", "--predictions", "none.json", "--html", place]) == 2
+    assert "name a file in a folder that is there" in capsys.readouterr().err
+
+
 def test_a_report_without_an_object_or_a_prediction_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -297,6 +297,30 @@ def test_renaming_keeps_the_weights_their_hash_and_their_place(
     assert library.names() == ("b", "new_name")
 
 
+def test_a_rename_that_is_cut_off_leaves_the_model_in_use(
+    library: ModelLibrary, put: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("a", "b")
+    for name in ("b", "a"):
+        library.use(name)
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    rename = Path.rename
+    # before the file has its new name
+    monkeypatch.setattr(Path, "rename", die)
+    with pytest.raises(KeyboardInterrupt):
+        library.rename("a", "c")
+    assert library.current == "a"
+    # and after it
+    monkeypatch.setattr(Path, "rename", lambda path, target: (rename(path, target), die()))
+    with pytest.raises(KeyboardInterrupt):
+        library.rename("a", "c")
+    assert library.current == "c"
+    assert library.history == ("nuclei", "b")
+
+
 def test_a_name_may_change_its_case(library: ModelLibrary, put: Any) -> None:
     put("cells", "b")
     assert library.rename("cells", "Cells") == "Cells"
@@ -342,7 +366,16 @@ def test_a_model_that_was_deleted_by_hand_gives_way_to_the_one_before(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"version": 1}', '{"version": 1, "used": 5, "history": []}', "\udc80"]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 1}',
+        '{"version": 1, "used": 5, "history": []}',
+        '{"version": 1, "used": "nuclei", "history": "ab"}',
+        "\udc80",
+    ],
 )
 def test_a_damaged_library_file_is_told_and_kept_and_models_are_listed(
     library: ModelLibrary, put: Any, text: str
@@ -442,6 +475,8 @@ def test_an_exported_model_is_the_same_file(
     library.export("cells", target, overwrite=True)
     assert target.read_bytes() == saved.read_bytes()
     assert library.export("cells", tmp_path) == tmp_path / "cells.safetensors"
+    with pytest.raises(WeightsError, match=r"there is no folder .*nowhere: make it first"):
+        library.export("cells", tmp_path / "nowhere" / "c.safetensors")
 
 
 def test_the_shipped_model_can_be_exported_and_torchvisions_cannot(

@@ -293,7 +293,7 @@ class OutOfMemory(torch.nn.Module):
     def __init__(self, model: Any, limit: int, error: Exception) -> None:
         super().__init__()
         self.inner, self.limit, self.error = model, limit, error
-        self.roi_heads, self.rpn = model.roi_heads, model.rpn
+        self.roi_heads, self.rpn, self.transform = model.roi_heads, model.rpn, model.transform
         self.batches: list[int] = []
         self.held: list[weakref.ref] = []
         self.still_held: list[bool] = []

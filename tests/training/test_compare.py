@@ -392,8 +392,10 @@ def test_a_run_is_compared_by_its_best_weights_with_the_model_it_began_with(
 
 @pytest.fixture(scope="module")
 def real_samples() -> list[Sample]:
-    """The corner of three sample images in the package, with what people drew."""
+    """Return a part of three sample images in the package, with what people drew."""
     samples = []
+    # small, as a spoilt model pastes hundreds of masks; all three have objects here
+    part = np.s_[48:112, 176:256]
     for name in ("fluorescence", "histology", "tissue"):
         packaged = resources.files("napari_deeppixel") / "samples" / f"{name}.png"
         with resources.as_file(packaged) as path:
@@ -402,9 +404,9 @@ def real_samples() -> list[Sample]:
         labels = iio.imread(DATA / f"{name}_labels.png")
         samples.append(
             Sample.in_memory(
-                plane[:128, :160],
+                plane[part],
                 label_image_to_instances(
-                    labels[:128, :160], categories=CategoryTable.from_names("nucleus")
+                    labels[part], categories=CategoryTable.from_names("nucleus")
                 ),
                 limits=(0, 255),
                 file_name=f"{name}.png",
@@ -418,8 +420,6 @@ def spoilt(kind: str, folder: Path) -> str:
     engine = load_model("nuclei", device="cpu")
     torch.manual_seed(0)
     with torch.no_grad():
-        if kind == "random":
-            engine.model.load_state_dict(build_model(engine.spec).state_dict())
         for parameter in engine.model.parameters():
             if kind == "noisy":
                 parameter += torch.randn_like(parameter) * parameter.std(correction=0)
@@ -433,7 +433,7 @@ def spoilt(kind: str, folder: Path) -> str:
     return str(path)
 
 
-KINDS = ("noisy", "random", "exploded", "not a number")
+KINDS = ("noisy", "exploded", "not a number")
 
 
 @pytest.fixture(scope="module")
@@ -443,10 +443,12 @@ def reports(
     """Return the report of the shipped model and of each that is spoilt."""
     folder = tmp_path_factory.mktemp("spoilt")
     found: dict[str, EvaluationReport] = {}
-    for base, new in (KINDS[:2], KINDS[2:]):
-        models = {Role.BASE: spoilt(base, folder), Role.NEW: spoilt(new, folder)}
-        current = {Role.CURRENT: "nuclei"} if not found else {Role.CURRENT: models[Role.BASE]}
-        comparison = compare(models | current, real_samples, device="cpu")
+    noisy, exploded, no_number = (spoilt(kind, folder) for kind in KINDS)
+    for models in (
+        {Role.BASE: noisy, Role.CURRENT: "nuclei", Role.NEW: exploded},
+        {Role.CURRENT: exploded, Role.NEW: no_number},
+    ):
+        comparison = compare(models, real_samples, device="cpu")
         found |= {model.name: model.report for model in comparison.models}
     return found
 

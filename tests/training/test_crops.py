@@ -1,5 +1,7 @@
 """Crops by number, at the scale at which the network will look at images."""
 
+import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,3 +63,18 @@ def test_an_image_that_is_deleted_meanwhile_is_named_in_one_line(
         next(crops)
     assert "a.png" in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "getpgid"), reason="Windows has no process groups")
+def test_a_signal_for_all_processes_of_a_run_does_not_reach_those_that_make_crops() -> None:
+    sample = sample_of(instances_of([rectangle(10, 12, 20, 20)], (40, 60)))
+    crops = crops_of_steps(
+        [sample],
+        SPEC,
+        replace(PLAIN, workers=1),
+        first_iteration=0,
+        processes=Processes(),
+    )
+    next(crops)
+    (maker,) = multiprocessing.active_children()
+    assert os.getpgid(maker.pid or 0) == maker.pid != os.getpgrp()

@@ -39,6 +39,7 @@ from napari_deeppixel.training.events import (
     Warned,
 )
 from napari_deeppixel.training.fit import evaluate_weights, fit
+from napari_deeppixel.training.options import read_options
 from napari_deeppixel.training.run_folder import RunFolder
 from napari_deeppixel.training.state import FitState
 from napari_deeppixel.training.step import take_step
@@ -201,6 +202,20 @@ def test_a_run_that_died_between_best_and_checkpoint_evaluates_again(
     assert_same_run(tmp_path / "run", finished[0])
 
 
+def test_a_run_that_died_while_it_wrote_its_first_checkpoint_has_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FitState, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    # a kill right after the checkpoint would leave the same: it can be gone on with
+    assert read_options(tmp_path / "options.json") == OPTIONS
+
+
 def test_the_number_of_crop_makers_changes_nothing(
     finished: tuple[Path, list[FitEvent]], tmp_path: Path
 ) -> None:
@@ -298,6 +313,43 @@ def test_a_run_ends_early_when_it_no_longer_gets_better(
     assert (patient[-1].iteration, patient[-1].reason) == (9, EndReason.DONE)
 
 
+def test_weights_to_start_from_stay_the_best_until_others_find_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([0.5, 0.3, 0.4, 0.2, 0.1])
+
+    def figures(*_: Any) -> Figures:
+        return Figures(ap=next(found), ap50=0.5, ap75=0.5, num_images=1, num_objects=3)
+
+    monkeypatch.setattr("napari_deeppixel.training.fit.figures_of", figures)
+    trained = replace(SPEC, provenance={"start": {"model": "nuclei", "hash": "12ab"}})
+    options = replace(OPTIONS, iterations=9, evaluate_every=1, patience=2)
+    events = train(tmp_path / "run", options, start=start_of(trained))
+    evaluated = of_kind(Evaluated, events)
+    # the 0.3 is no gain on 0.5, but the first of the trained ones: patience counts from 0.4
+    assert [event.iteration for event in evaluated] == [0, 1, 2, 3, 4]
+    assert [event.is_best for event in evaluated] == [True, False, False, False, False]
+    assert "no weights that find more" in of_kind(Warned, events)[-1].message
+    best = load_model(tmp_path / "run" / "best.safetensors", device="cpu")
+    name = "roi_heads.box_predictor.cls_score.weight"
+    begun = start_of().model.state_dict()[name]
+    assert torch.equal(best.model.state_dict()[name], begun.half().float())
+
+
+def test_a_run_from_trained_weights_that_is_stopped_at_once_goes_on_as_if_it_was_not(
+    tmp_path: Path,
+) -> None:
+    start = replace(SPEC, provenance={"start": {"model": "nuclei", "hash": "12ab"}})
+    stopped = CancelToken()
+    stopped.cancel()
+    first = train(tmp_path / "stopped", start=start_of(start), cancel=stopped)
+    assert [event.iteration for event in of_kind(Evaluated, first)] == [0]
+    second = train(tmp_path / "stopped", start=start_of(start), resume=True)
+    assert [event.iteration for event in of_kind(Evaluated, second)] == [3, 6]
+    train(tmp_path / "whole", start=start_of(start))
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
 def test_images_without_an_object_can_be_trained_and_chosen_by(tmp_path: Path) -> None:
     empty = sample_of(
         InstanceSet.empty((64, 64), CELLS),
@@ -327,7 +379,10 @@ def test_without_an_image_to_choose_by_the_latest_weights_are_kept(tmp_path: Pat
 
 def test_other_categories_than_the_models_are_refused(tmp_path: Path) -> None:
     dogs = replace(SPEC, categories=CategoryTable.from_names("dog"))
-    with pytest.raises(AnnotationError, match="categories of the images are not those"):
+    with pytest.raises(
+        AnnotationError,
+        match=r"made\.png: its categories \(1 cell\) are not those to learn \(1 dog\)",
+    ):
         train(tmp_path / "run", start=start_of(dogs))
     assert not (tmp_path / "run").exists()
 
@@ -340,6 +395,16 @@ def test_a_run_of_other_categories_cannot_be_resumed(
     start = start_of(replace(SPEC, categories=dogs))
     with pytest.raises(AnnotationError, match="was trained on other categories"):
         train(finished[0], start=start, train=samples, val=samples, resume=True)
+
+
+def test_a_run_goes_on_when_a_category_got_another_colour_and_key(tmp_path: Path) -> None:
+    train(tmp_path, replace(OPTIONS, iterations=2))
+    (cell,) = CELLS.categories
+    other = CategoryTable(categories=(replace(cell, color="#123456", key="c"),))
+    samples = [replace(s, instances=replace(s.instances, categories=other)) for s in (*TRAIN, *VAL)]
+    options = replace(OPTIONS, iterations=3)
+    events = train(tmp_path, options, train=samples[:-1], val=samples[-1:], resume=True)
+    assert events[-1] == FitEnded(weights=tmp_path / "best.safetensors", iteration=3)
 
 
 def test_nothing_to_learn_from_is_refused(tmp_path: Path) -> None:

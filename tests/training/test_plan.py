@@ -1,5 +1,6 @@
 """What a run will do is decided before it begins, and a resumed run remembers it."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.training.runs import OPTIONS, VAL, train
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
+from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.training.events import RunStarted
 from napari_deeppixel.training.options import Freeze
 from napari_deeppixel.training.plan import Plan, Wishes, plan_run
@@ -100,6 +102,8 @@ def test_a_resumed_run_keeps_its_magnification(data: Path) -> None:
     begun(data, "of these images")
     with pytest.raises(AnnotationError, match="leave out --zoom with --resume"):
         plan(data, resume=True, zoom=2.0)
+    # the same command with --resume
+    assert plan(data, resume=True, zoom=1.0).start.spec.zoom == 1.0
 
 
 def test_epochs_are_counted_in_crops(data: Path) -> None:
@@ -171,3 +175,20 @@ def test_two_tables_of_categories_are_refused(data: Path, monkeypatch: pytest.Mo
     )
     with pytest.raises(AnnotationError, match="2 tables of categories"):
         plan(data)
+
+
+def test_a_dataset_without_a_category_is_refused(tmp_path: Path) -> None:
+    empty = InstanceSet.empty((40, 40), CategoryTable(categories=()))
+    write_split(tmp_path / "data" / "train", {"a.png": (np.zeros((40, 40), np.uint8), empty)})
+    with pytest.raises(AnnotationError, match="data: no category, so there is nothing to learn"):
+        plan(tmp_path / "data")
+
+
+def test_a_run_is_not_gone_on_with_when_there_is_another_category(data: Path) -> None:
+    begun(data, "of these images")
+    path = data / "train" / "instances.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["categories"].append({"id": 2, "name": "debris"})
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(AnnotationError, match="trained on other categories than the dataset has"):
+        plan(data, resume=True)

@@ -108,7 +108,10 @@ def _train(path: Path, begun: Any, end: Any) -> None:
         end.wait(30)
 
 
-def test_a_run_is_alive_as_long_as_its_process(tmp_path: Path) -> None:
+def test_a_run_is_alive_as_long_as_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_deeppixel.training.run_folder._FREED_IN_S", 0.0)
     run = RunFolder(tmp_path / "run")
     assert not run.is_alive
     run.path.mkdir()

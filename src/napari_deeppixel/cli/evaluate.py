@@ -7,7 +7,6 @@ from typing import Any
 
 from napari_deeppixel.cli.console import ProgressLine, Table, complain, number, say, say_json
 from napari_deeppixel.cli.evaluate_options import DEFAULT_MODEL
-from napari_deeppixel.cli.segment import open_model
 from napari_deeppixel.core.errors import AnnotationError, DeepPixelError
 from napari_deeppixel.core.progress import Progress
 from napari_deeppixel.dataset.annotated import Split
@@ -55,6 +54,7 @@ class Predictions:
 def run(arguments: argparse.Namespace) -> int:
     """Compare predictions with annotated images; return the exit code."""
     is_quiet = arguments.json
+    html = _html(arguments.html)
     with ProgressLine(is_wanted=not is_quiet) as progress:
         progress.show("reading annotations ...")
         split = Split(arguments.split) if arguments.split else None
@@ -72,10 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
             predictions.truths, predictions.founds, score=score, on_progress=on_progress
         )
         notes = [*_shortened(data.problems), *predictions.notes, *report.notes]
-        if arguments.html:
+        if html is not None:
             progress.show("writing the report ...")
             notes += write_html(
-                Path(arguments.html),
+                html,
                 report,
                 truths=predictions.truths,
                 founds=predictions.founds,
@@ -93,9 +93,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _html(text: str | None) -> Path | None:
+    """Return where the report goes; asked before the long part, so that nothing is lost."""
+    if text is None:
+        return None
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"cannot be: there is no folder {path.parent}"
+        raise DeepPixelError(f"--html {path} {what}; name a file in a folder that is there")
+    return path
+
+
 def _from_model(
     arguments: argparse.Namespace, data: EvaluationData, progress: ProgressLine
 ) -> Predictions:
+    # here, so that figures of a file do not wait for torch
+    from napari_deeppixel.cli.segment import open_model
+
     missing = [truth.file_name for truth in data.truths if truth.path is None]
     if missing:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")

@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     # before the long part: an answer must not be lost because the file cannot be read
     earlier = load_mistakes(output) if output.is_file() else None
+    output.parent.mkdir(parents=True, exist_ok=True)
     with ProgressLine(is_wanted=not arguments.json) as progress:
         engine = open_model(arguments.model, arguments.device, progress)
 

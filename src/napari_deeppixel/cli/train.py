@@ -17,7 +17,7 @@ from napari_deeppixel.core.progress import CancelToken, duration
 from napari_deeppixel.training.choices import Freeze, Preset
 
 if TYPE_CHECKING:
-    from napari_deeppixel.training.events import FitEvent
+    from napari_deeppixel.training.events import EndReason, FitEvent
     from napari_deeppixel.training.plan import Plan, Wishes
     from napari_deeppixel.training.run_folder import RunFolder
 
@@ -64,8 +64,7 @@ def _train(
     is_resumed: bool,
 ) -> int:
     from napari_deeppixel.engine.device import pick_device
-    from napari_deeppixel.training.events import EndReason, FitEnded, Warned
-    from napari_deeppixel.training.fit import fit
+    from napari_deeppixel.training.events import EndReason, Warned
     from napari_deeppixel.training.plan import plan_run
 
     device = pick_device(arguments.device)
@@ -82,25 +81,42 @@ def _train(
     for warning in plan.warnings:
         reporter.record(Warned(message=warning))
     cancel = CancelToken()
-    reason = EndReason.DONE
     with _stopped_by_signals(cancel):
-        for event in fit(
-            plan.start,
-            plan.train,
-            plan.val,
-            run=folder,
-            options=plan.options,
-            device=device,
-            resume=is_resumed,
-            cancel=cancel,
-        ):
-            reporter.tell(event)
-            reason = event.reason if isinstance(event, FitEnded) else reason
+        reason = _fit(plan, folder, reporter, is_resumed=is_resumed, cancel=cancel)
         if reason is not EndReason.STOPPED and reporter.is_first:
             _after(plan, dataset, folder, arguments, reporter=reporter, cancel=cancel)
     if reason is EndReason.STOPPED:
         complain(f"stopped; go on with: napari-deeppixel train {dataset} -o {folder.path} --resume")
     return 0
+
+
+def _fit(
+    plan: "Plan",
+    folder: "RunFolder",
+    reporter: "_Reporter",
+    *,
+    is_resumed: bool,
+    cancel: CancelToken,
+) -> "EndReason":
+    """Train, tell what happens, and return why it ended."""
+    from napari_deeppixel.training.events import EndReason, FitEnded
+    from napari_deeppixel.training.fit import fit
+
+    reason = EndReason.DONE
+    events = fit(
+        plan.start,
+        plan.train,
+        plan.val,
+        run=folder,
+        options=plan.options,
+        device=plan.device,
+        resume=is_resumed,
+        cancel=cancel,
+    )
+    for event in events:
+        reporter.tell(event)
+        reason = event.reason if isinstance(event, FitEnded) else reason
+    return reason
 
 
 def _after(
@@ -159,10 +175,10 @@ def _check_folders(dataset: Path, folder: "RunFolder", *, resume: bool) -> None:
             "dataset.json), or a folder with train/ and val/, each with instances.json (COCO) "
             "and its images"
         )
-    has_checkpoint = folder.last.exists()
-    if resume and not has_checkpoint and not folder.was_begun:
+    has_checkpoint, has_weights = folder.last.exists(), folder.best.exists()
+    if resume and not has_checkpoint and (has_weights or not folder.was_begun):
         raise AnnotationError(f"{folder.path}: no last.pt to go on from; leave out --resume")
-    if has_checkpoint and not resume:
+    if not resume and (has_checkpoint or has_weights):
         raise AnnotationError(
             f"{folder.path} holds a run already: add --resume to go on with it, or choose another "
             "-o"

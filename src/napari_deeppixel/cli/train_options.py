@@ -124,8 +124,7 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
         type=magnification,
         metavar="X",
         help="train for images that are magnified so many times (0.1 to 10): higher for small "
-        "objects and finer edges, and slower; default: as the model to start from; not with "
-        "--resume",
+        "objects and finer edges, and slower; default: as the model to start from",
     )
     add("--seed", type=count, metavar="N", help="same seed, same crops; default: 0")
     add(

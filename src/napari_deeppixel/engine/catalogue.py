@@ -32,7 +32,7 @@ CATALOGUE = (
     CatalogueEntry(
         name="nuclei",
         description="Cell nuclei: fluorescence, histology, brightfield. Ships with the plugin.",
-        score=0.4,
+        score=0.6,
         box_nms=0.4,
     ),
     CatalogueEntry(

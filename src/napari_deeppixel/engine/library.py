@@ -259,8 +259,11 @@ class ModelLibrary:
             path = self.path_of(old)
             turns = self._used_in_turn()
             target = self._place(new, besides=path)
+            # first under both names: a process that dies in between leaves it in use
+            both = [(turn, target.stem) if turn == path.stem else (turn,) for turn in turns]
+            self._write_turns([name for names in both for name in names])
             path.rename(target)
-            self._write_turns([target.stem if turn == path.stem else turn for turn in turns])
+            self._write_turns([names[-1] for names in both])
         return target.stem
 
     def remove(self, name: str) -> Path:
@@ -300,6 +303,8 @@ class ModelLibrary:
             raise WeightsError(
                 f"{path}: a model is written as {_SUFFIX}: give the file that ending"
             )
+        if not path.parent.is_dir():
+            raise WeightsError(f"{path}: there is no folder {path.parent}: make it first")
         if path.exists() and not overwrite:
             raise WeightsError(f"{path} is there already: choose another file, or overwrite it")
         if name == LibraryState().used:

@@ -56,10 +56,12 @@ def read_state(folder: Path) -> LibraryState:
                 "update this program",
                 is_newer=True,
             )
-        used, history = values["used"], tuple(values["history"])
-        if not all(isinstance(name, str) and name for name in (used, *history)):
+        used, history = values["used"], values["history"]
+        if not isinstance(history, list) or not all(
+            isinstance(name, str) and name for name in (used, *history)
+        ):
             raise TypeError("a name is no text")
-        return LibraryState(used=used, history=history)
+        return LibraryState(used=used, history=tuple(history))
     except FileNotFoundError:
         return LibraryState()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -1,5 +1,6 @@
 """The crops of a run, by number: the same for the same seed, whoever prepares them and when."""
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def crops_of_steps(
         batch_sampler=[crop_numbers(step, options, processes) for step in steps],
         num_workers=options.workers,
         collate_fn=list,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_leave_signals_alone,
         # of its own: it would draw from the one of the whole process
         generator=torch.Generator(),
         prefetch_factor=3 if options.workers else None,
@@ -115,9 +116,12 @@ def crops_of_steps(
         yield crops_of_step
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the main one decides when to stop
+def _leave_signals_alone(_worker: int) -> None:
+    # Ctrl-C, and a cluster that ends a job, reach every process of the group: the main one alone
+    # decides when to stop, and needs crops until then
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 class CropSampler:

@@ -87,11 +87,6 @@ def is_distributed() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def is_first_process() -> bool:
-    """Whether this process is the one that writes and prints."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 @contextmanager
 def joined_processes(device: str) -> Iterator[Processes]:
     """Yield this process among those that `torchrun` started; alone without it.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken
@@ -32,7 +33,7 @@ from napari_deeppixel.training.options import FitOptions, write_options
 from napari_deeppixel.training.pictures import draw_pictures, picture_positions
 from napari_deeppixel.training.run_folder import RunFolder
 from napari_deeppixel.training.run_log import RunLog
-from napari_deeppixel.training.samples import Sample
+from napari_deeppixel.training.samples import Sample, mean_the_same
 from napari_deeppixel.training.start import StartingPoint
 from napari_deeppixel.training.state import FitState
 from napari_deeppixel.training.step import StepResult, take_step
@@ -54,9 +55,10 @@ def fit(
     """Train a network and yield what happens.
 
     The averaged weights are evaluated on all validation images; the best so far by AP, ties by
-    AP50, are in ``best.safetensors``, the state to go on from in ``last.pt``. Without a validation
-    image the latest averaged weights count as the best. The run ends, with a checkpoint, after
-    the step in which it is asked to by `cancel` or `RunFolder.request_stop`.
+    AP50, are in ``best.safetensors``, the state to go on from in ``last.pt``. Trained weights that
+    a run starts from are evaluated, too, and stay the best unless others find more. Without a
+    validation image the latest averaged weights count as the best. The run ends, with a checkpoint,
+    after the step in which it is asked to by `cancel` or `RunFolder.request_stop`.
 
     A run on CPUs that is resumed, after whatever end, comes to the same weights, bit for bit, as
     one that was not interrupted, given the same threads.
@@ -88,8 +90,7 @@ def fit(
         If the loss is no longer a finite number.
     """
     options = options or FitOptions()
-    if any(sample.instances.categories != start.spec.categories for sample in (*train, *val)):
-        raise AnnotationError("the categories of the images are not those of the model")
+    _check_categories([*train, *val], start.spec)
     if not train:
         raise AnnotationError("training needs images to learn from, got none")
     run.path.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def fit(
             state.load(run.last)
         if processes.is_first:
             # before the checkpoint, which nobody can go on from without them
-            write_options(options, run.path / "options.json")
+            write_options(options, run.options)
             if not is_resumed:
                 state.save(run.last)
         # from here on all have read what the first may now replace
@@ -116,6 +117,20 @@ def fit(
                 yield event
         finally:
             log.close()
+
+
+def _check_categories(samples: Sequence[Sample], spec: ModelSpec) -> None:
+    for sample in samples:
+        found = sample.instances.categories
+        if not mean_the_same(found, spec.categories):
+            raise AnnotationError(
+                f"{sample.path}: its categories ({_listed(found)}) are not those to learn "
+                f"({_listed(spec.categories)}): give all images one list, with the same ids"
+            )
+
+
+def _listed(categories: CategoryTable) -> str:
+    return ", ".join(f"{each.id} {each.name}" for each in categories.categories)
 
 
 class _Fit:
@@ -143,9 +158,17 @@ class _Fit:
             yield Warned(
                 message="no image to choose by: the latest weights are kept, however good they are"
             )
+        elif state.is_untouched and "start" in state.spec.provenance:
+            # no weights are better than these until they have shown it
+            yield from self._evaluate()
         reason = EndReason.EARLY if state.has_settled else EndReason.DONE
         if reason is EndReason.DONE:
             reason = yield from self._steps()
+        if state.is_start_best and reason is not EndReason.STOPPED:
+            yield Warned(
+                message="training came to no weights that find more on the images to choose by "
+                "than those that it started from: these are kept"
+            )
         if self._processes.is_first:
             state.save(self._run.last)
             if not self._run.best.exists() or not self._val:

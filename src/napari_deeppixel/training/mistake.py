@@ -9,6 +9,9 @@ import numpy as np
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.mask import CroppedMask
 
+# two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
+MATCH_IOU = 0.5
+
 
 class MistakeKind(StrEnum):
     """What seems to be wrong."""

@@ -13,10 +13,9 @@ from napari_deeppixel.core.geometry import box_centres_xy
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.training.mistake import MATCH_IOU
 from napari_deeppixel.training.mistake_overlaps import Numbers, Overlaps, Positions
 
-# two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
-MATCH_IOU = 0.5
 # annotations that count as much as the share of all that the model finds
 _PRIOR_COUNT = 5.0
 _NUM_NEAR = 12

@@ -12,13 +12,10 @@ from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.dataset.annotated import ImageState, Split
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.engine.base import CANDIDATE_SCORE, Engine, PredictOptions
-from napari_deeppixel.training.mistake import Mistake, MistakeKind
+from napari_deeppixel.training.mistake import MATCH_IOU, Mistake, MistakeKind
 from napari_deeppixel.training.mistakes import BELIEVED_SCORE, find_mistakes
 from napari_deeppixel.training.mistakes_file import MistakeList
 from napari_deeppixel.training.samples import Sample, read_split
-
-# two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
-_SAME_OBJECT_IOU = 0.5
 
 
 def search_mistakes(
@@ -122,4 +119,4 @@ def _is_rejected(mistake: Mistake, rejected: _Places) -> bool:
     if mistake.kind is not MistakeKind.MISSING or mask is None:
         return False
     known = rejected.get((mistake.file_name, mistake.plane), ())
-    return any(mask.iou(other) >= _SAME_OBJECT_IOU for other in known)
+    return any(mask.iou(other) >= MATCH_IOU for other in known)

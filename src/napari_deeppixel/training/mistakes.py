@@ -17,10 +17,9 @@ import numpy as np
 
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
-from napari_deeppixel.training.mistake import Mistake, MistakeKind, hash_of
+from napari_deeppixel.training.mistake import MATCH_IOU, Mistake, MistakeKind, hash_of
 from napari_deeppixel.training.mistake_overlaps import Positions
 from napari_deeppixel.training.mistake_planes import (
-    MATCH_IOU,
     Agreement,
     Annotated,
     ComparedPlane,

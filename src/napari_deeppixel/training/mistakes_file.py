@@ -11,13 +11,11 @@ from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.dataset.formats.coco_rle import mask_to_rle, segmentation_to_mask
-from napari_deeppixel.training.mistake import Mistake, MistakeAnswer, MistakeKind
+from napari_deeppixel.training.mistake import MATCH_IOU, Mistake, MistakeAnswer, MistakeKind
 
 # of the list in a dataset or a run
 FILE_NAME = "mistakes.json"
 FORMAT, VERSION = "napari-deeppixel mistakes", 1
-# two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
-_SAME_OBJECT_IOU = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +84,7 @@ def _is_same(mistake: Mistake, other: Mistake) -> bool:
         return False
     if mistake.uuid or mistake.mask is None or other.mask is None:
         return True
-    return mistake.mask.iou(other.mask) >= _SAME_OBJECT_IOU
+    return mistake.mask.iou(other.mask) >= MATCH_IOU
 
 
 def save_mistakes(path: Path, found: MistakeList) -> None:

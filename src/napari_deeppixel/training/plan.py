@@ -31,7 +31,7 @@ from napari_deeppixel.training.pixels import PixelCache
 from napari_deeppixel.training.run_folder import RunFolder
 from napari_deeppixel.training.samples import Sample, read_split
 from napari_deeppixel.training.start import StartingPoint, starting_point
-from napari_deeppixel.training.state import read_checkpoint
+from napari_deeppixel.training.state import check_categories, read_checkpoint
 from napari_deeppixel.training.summary import DataSummary, summarise
 
 
@@ -137,23 +137,16 @@ def plan_run(
     """
     summary = summarise(dataset)
     if resume:
-        if wishes.zoom is not None:
-            raise AnnotationError("a run keeps its magnification: leave out --zoom with --resume")
-        first_iteration, start, warnings = _resumed(run, summary)
+        first_iteration, start, warnings = _resumed(dataset, run, wishes, summary)
         start_model = _begun_from(run)
     else:
         first_iteration, warnings = 0, ()
         start = _started(dataset, run, wishes, summary, now)
         start_model = wishes.start or ""
-        if wishes.zoom is not None:
-            start = start.with_zoom(wishes.zoom)
-    cache = PixelCache()
-    train = read_split(dataset / Split.TRAIN, start.spec.normalization, cache=cache)
-    has_val = summary.num_images.get(Split.VAL, 0) > 0
-    val = read_split(dataset / Split.VAL, start.spec.normalization, cache=cache) if has_val else []
+    train, val = _samples_of(dataset, start.spec, summary)
     notes = list(start.notes)
     if resume:
-        options = _with_wishes(read_options(run.path / "options.json"), wishes)
+        options = _with_wishes(read_options(run.options), wishes)
         iterations = _length(options, wishes, start.spec, train, processes)
         options = replace(options, iterations=iterations)
     else:
@@ -184,7 +177,7 @@ def _started(
     )
     origin = f"from {wishes.start}" if wishes.start else "from scratch"
     count = summary.num_images.get(Split.TRAIN, 0)
-    return starting_point(
+    start = starting_point(
         wishes.start,
         _categories_of(dataset),
         name=run.path.resolve().name,
@@ -196,11 +189,20 @@ def _started(
         },
         seed=wishes.changes.get("seed", 0),
     )
+    return start if wishes.zoom is None else start.with_zoom(wishes.zoom)
 
 
-def _resumed(run: RunFolder, summary: DataSummary) -> tuple[int, StartingPoint, tuple[str, ...]]:
+def _resumed(
+    dataset: Path, run: RunFolder, wishes: Wishes, summary: DataSummary
+) -> tuple[int, StartingPoint, tuple[str, ...]]:
     state = read_checkpoint(run.last)
     spec = ModelSpec.from_json(state["spec"])
+    check_categories(spec, _categories_of(dataset), run.last)
+    if wishes.zoom not in (None, spec.zoom):
+        raise AnnotationError(
+            f"the run magnifies images {spec.zoom:g} times, and keeps to it: leave out --zoom with "
+            "--resume"
+        )
     iteration = int(state["iteration"])
     start = StartingPoint(
         spec=spec,
@@ -217,21 +219,36 @@ def _begun_from(run: RunFolder) -> str:
     return next((event.start for event in events if isinstance(event, RunStarted)), "")
 
 
+def _samples_of(
+    dataset: Path, spec: ModelSpec, summary: DataSummary
+) -> tuple[list[Sample], list[Sample]]:
+    """Return what to learn from and what to choose by, which there may be none of."""
+    cache = PixelCache()
+    train = read_split(dataset / Split.TRAIN, spec.normalization, cache=cache)
+    if not summary.num_images.get(Split.VAL, 0):
+        return train, []
+    return train, read_split(dataset / Split.VAL, spec.normalization, cache=cache)
+
+
 def _categories_of(dataset: Path) -> CategoryTable:
     """Return the categories of a dataset before its images are read.
 
     Raises
     ------
     AnnotationError
-        If there is no image to learn from, or two have other categories.
+        If there is no image to learn from, no category, or two images have other ones.
     """
     if Dataset.is_dataset(dataset):
-        return Dataset.open(dataset).categories
-    path = dataset / Split.TRAIN / "instances.json"
-    tables = {image.instances.categories for image in read_coco(path)}
-    if len(tables) != 1:
-        raise AnnotationError(f"{path}: {len(tables)} tables of categories, expected one")
-    return tables.pop()
+        categories = Dataset.open(dataset).categories
+    else:
+        path = dataset / Split.TRAIN / "instances.json"
+        tables = {image.instances.categories for image in read_coco(path)}
+        if len(tables) != 1:
+            raise AnnotationError(f"{path}: {len(tables)} tables of categories, expected one")
+        categories = tables.pop()
+    if not len(categories):
+        raise AnnotationError(f"{dataset}: no category, so there is nothing to learn: add one")
+    return categories
 
 
 def _with_anchors(

@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "last.pt"
 
     @property
+    def options(self) -> Path:
+        """How to train, for whoever goes on."""
+        return self.path / "options.json"
+
+    @property
     def events(self) -> Path:
         """All events, one JSON object a line; a resumed run writes on."""
         return self.path / "events.jsonl"
@@ -116,7 +121,7 @@ class RunFolder:
 
     def _forget_half_written(self) -> None:
         # a process that was killed could not: tens of megabytes each
-        for file in (self.last, self.best):
+        for file in (self.last, self.best, self.options):
             for left_over in self.path.glob(f".{file.name}.*.part"):
                 left_over.unlink(missing_ok=True)
 

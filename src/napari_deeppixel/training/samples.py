@@ -227,10 +227,13 @@ def _sample_of(
         pixels, _ = source.read()
     # a damaged PNG ends in SyntaxError, a TIFF in ZeroDivisionError, TiffFileError and more
     except Exception as error:
-        raise AnnotationError(f"{path}: image cannot be read ({error})") from error
+        raise AnnotationError(
+            f"{path}: image cannot be read ({error}); put it back, or take it out of the dataset"
+        ) from error
     if pixels.shape[:2] != image.image_hw:
         raise AnnotationError(
-            f"{path} has {pixels.shape[:2]} pixels, its annotations {image.image_hw}"
+            f"{path} has {pixels.shape[:2]} pixels, its annotations {image.image_hw}; put back the "
+            "image that was annotated"
         )
     is_unreviewed = [state is InstanceState.UNREVIEWED for state in instances.states]
     return Sample(
@@ -314,3 +317,15 @@ def common_categories(samples: Sequence[Sample]) -> CategoryTable:
     if len(tables) != 1:
         raise AnnotationError(f"images have {len(tables)} different category tables")
     return tables.pop()
+
+
+def mean_the_same(one: CategoryTable, other: CategoryTable) -> bool:
+    """Whether two tables are one to a network: colours and keys may differ."""
+    return _classes(one) == _classes(other)
+
+
+def _classes(table: CategoryTable) -> list[tuple[int, str, int]]:
+    return [
+        (category.id, category.name, index)
+        for category, index in zip(table.categories, table.class_indices, strict=True)
+    ]

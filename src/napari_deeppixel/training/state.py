@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_deeppixel.core.atomic import atomic_file
+from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.engine.precision import run_heads_in
 from napari_deeppixel.engine.spec import ModelSpec
@@ -15,6 +16,7 @@ from napari_deeppixel.training.distributed import Processes
 from napari_deeppixel.training.evaluate import Figures
 from napari_deeppixel.training.ignore import respect_ignored
 from napari_deeppixel.training.options import FitOptions
+from napari_deeppixel.training.samples import mean_the_same
 
 _BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
 
@@ -43,8 +45,10 @@ class FitState:
         Steps in a row that were left out for a loss or gradient that was not finite.
     best
         Mask AP and AP50 of the best weights; below 0 before the first evaluation.
+    best_trained
+        The same without the weights that training started from.
     without_gain
-        Evaluations since the best one.
+        Evaluations since the best of these.
     """
 
     def __init__(
@@ -66,7 +70,8 @@ class FitState:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.optimizer = self._make_optimizer()
         self.iteration, self.batch_size, self.skipped = 0, options.batch_size, 0
-        self.best, self.without_gain = (-1.0, -1.0), 0
+        self.best = self.best_trained = (-1.0, -1.0)
+        self.without_gain = 0
         self._frozen: Freeze | None = None
 
     def _with_shared_statistics(self) -> Any:
@@ -111,14 +116,27 @@ class FitState:
         """Remember figures and return whether these weights are the best: by AP, ties by AP50.
 
         Where there is no object to find, the AP is no number, and the latest weights are the best.
+        The weights to start from spend no patience: training may lose a little before it gains.
         """
         if math.isnan(figures.ap):
             return True
-        is_best = (figures.ap, figures.ap50) > self.best
-        if is_best:
-            self.best = (figures.ap, figures.ap50)
-        self.without_gain = 0 if is_best else self.without_gain + 1
+        found = (figures.ap, figures.ap50)
+        is_best = found > self.best
+        self.best = max(self.best, found)
+        if self.iteration:
+            self.without_gain = 0 if found > self.best_trained else self.without_gain + 1
+            self.best_trained = max(self.best_trained, found)
         return is_best
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether there was no step and no evaluation yet."""
+        return self.iteration == 0 and self.best[0] < 0
+
+    @property
+    def is_start_best(self) -> bool:
+        """Whether training has not come to weights as good as those that it started from."""
+        return self.best > self.best_trained
 
     @property
     def has_settled(self) -> bool:
@@ -136,6 +154,7 @@ class FitState:
             "batch_size": self.batch_size,
             "skipped": self.skipped,
             "best": self.best,
+            "best_trained": self.best_trained,
             "without_gain": self.without_gain,
             "spec": self.spec.to_json(),
         }
@@ -151,11 +170,7 @@ class FitState:
             If it is damaged, of another version, or was trained on other categories.
         """
         state = read_checkpoint(path, self.device)
-        if ModelSpec.from_json(state["spec"]).categories != self.spec.categories:
-            raise AnnotationError(
-                f"{path} was trained on other categories than the dataset has now: choose another "
-                "folder for the new run"
-            )
+        check_categories(ModelSpec.from_json(state["spec"]), self.spec.categories, path)
         try:
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
@@ -163,11 +178,27 @@ class FitState:
             self.scaler.load_state_dict(state["scaler"])
             self.iteration, self.skipped = state["iteration"], state["skipped"]
             self.batch_size = min(state["batch_size"], self.options.batch_size)
-            self.best, self.without_gain = tuple(state["best"]), state["without_gain"]
+            self.best, self.best_trained = tuple(state["best"]), tuple(state["best_trained"])
+            self.without_gain = state["without_gain"]
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise AnnotationError(
                 f"{path}: a checkpoint of another version or network ({error}); start a new run"
             ) from error
+
+
+def check_categories(spec: ModelSpec, categories: CategoryTable, path: Path) -> None:
+    """Let a checkpoint pass that was trained on these categories.
+
+    Raises
+    ------
+    AnnotationError
+        If it was trained on others.
+    """
+    if not mean_the_same(spec.categories, categories):
+        raise AnnotationError(
+            f"{path} was trained on other categories than the dataset has now: choose another "
+            "folder for the new run"
+        )
 
 
 def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:

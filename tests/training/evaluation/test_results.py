@@ -60,6 +60,11 @@ def test_order_scores_and_boxes_are_those_of_the_file(tmp_path: Path) -> None:
     assert found.boxes_xyxy.tolist() == [[3.5, 6, 10.5, 16.5], [4, 6, 10, 16]]
 
 
+def test_a_score_that_was_rounded_up_is_one(tmp_path: Path) -> None:
+    (found,), _ = read_results(written(tmp_path, [entry(score=1.0000001)]), data_of(7))
+    assert found.instances.scores.tolist() == [1]
+
+
 def test_a_box_alone_fills_its_pixels_and_has_no_mask(tmp_path: Path) -> None:
     boxes = [[4, 6, 6, 10], [-3.0, 38, 10, 50], [70, 50, 5, 5]]
     path = written(tmp_path, [entry(segmentation=..., bbox=box) for box in boxes])
@@ -116,12 +121,17 @@ def test_one_category_on_both_sides_is_the_same_by_whatever_id(tmp_path: Path) -
     assert "all predictions are of category 0" in notes[0]
 
 
-def test_empty_masks_are_told(tmp_path: Path) -> None:
+def test_an_empty_mask_is_kept_as_one(tmp_path: Path) -> None:
     nothing = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
-    path = written(tmp_path, [entry(segmentation=nothing), entry()])
-    (found,), notes = read_results(path, data_of(7))
-    assert len(found.instances) == 1
-    assert notes == ["left out: 1 prediction without a pixel"]
+    box = [1, 2, 3, 4]
+    entries = [entry(segmentation=nothing), entry(), entry(segmentation=[], bbox=box)]
+    entries.append(entry(segmentation=[[]], bbox=box))
+    (found,), notes = read_results(written(tmp_path, entries), data_of(7))
+    assert notes == []
+    assert found.has_mask.tolist() == [False, True, False, False]
+    assert found.is_empty.tolist() == [True, False, False, True]
+    assert found.is_box_alone.tolist() == [False, False, True, False]
+    assert found.boxes_xywh.tolist() == [[0, 0, 0, 0], [4, 6, 6, 10], box, box]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,11 @@ def id_key(value: Any) -> tuple[type, Any]:
     return type(value), value
 
 
+def whole_id(value: Any) -> Any:
+    """Return an id; a whole number as ``int``, though a table (pandas) wrote it as 7.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class FileTable:
     """The categories of a file: its ids, and which of ours they are."""
 
@@ -48,6 +53,8 @@ class FileTable:
         categories: list[Category] = []
         for position, entry in enumerate(entries):
             where = f"category at place {position}"
+            if isinstance(entry, dict):
+                entry = entry | {"id": whole_id(entry.get("id"))}
             if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
                 complain(where, "it has no id; left out")
                 continue
@@ -81,6 +88,7 @@ class FileTable:
         AnnotationError
             If the file does not have it.
         """
+        value = whole_id(value)
         found = self._ids.get(id_key(value)) if isinstance(value, int | str) else None
         if found is None:
             raise AnnotationError(f"category {value!r} is not in the file")

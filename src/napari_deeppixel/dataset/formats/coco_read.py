@@ -16,7 +16,7 @@ from napari_deeppixel.core.instance import MAX_HANDLE, Instance, InstanceSet, In
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState
 from napari_deeppixel.dataset.formats.base import Problem, raise_problem
-from napari_deeppixel.dataset.formats.coco_categories import FileTable, id_key
+from napari_deeppixel.dataset.formats.coco_categories import FileTable, id_key, whole_id
 from napari_deeppixel.dataset.formats.coco_rle import segmentation_to_mask
 from napari_deeppixel.dataset.formats.coco_values import (
     MAX_LEVEL,
@@ -111,7 +111,7 @@ def _by_image(
 ) -> dict[tuple[type, Any], list[dict[str, Any]]]:
     by_image: dict[tuple[type, Any], list[dict[str, Any]]] = {}
     for position, entry in enumerate(entries):
-        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        image_id = whole_id(entry.get("image_id")) if isinstance(entry, dict) else None
         if not isinstance(image_id, int | str):
             complain(
                 f"annotation at place {position}", "it names no image; the annotation is left out"
@@ -132,6 +132,8 @@ def _names(entries: list[Any], complain: Callable[[str, str], None]) -> dict[_Im
     ids: set[tuple[type, Any]] = set()
     for position, entry in enumerate(entries):
         where = f"image at place {position}"
+        if isinstance(entry, dict):
+            entry = entry | {"id": whole_id(entry.get("id"))}
         if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
             complain(where, "it has no id; left out with its annotations")
             continue

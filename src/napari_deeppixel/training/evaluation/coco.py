@@ -4,7 +4,7 @@ Each image's predictions all count (``maxDets`` to match). Library summaries (``
 then, so means are taken from the precisions themselves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 from faster_coco_eval import mask as coco_mask
 from numpy.typing import NDArray
 
+from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.geometry import BoolImage, Boxes
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.dataset.formats.coco_rle import mask_to_rle
@@ -44,16 +45,52 @@ class CocoResult:
     curves: tuple[PrecisionRecall, ...]
 
 
-def coco_result(truths: Sequence[Truth], founds: Sequence[Found], kind: Kind) -> CocoResult:
-    """Return COCO's figures of masks or boxes; truths and predictions share their categories.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CocoImage:
+    """What COCO's figures take of one image: made once, counted alone or with others.
+
+    Attributes
+    ----------
+    image_hw
+        Its height and width.
+    categories
+        Of all images that are counted with it.
+    annotations, detections
+        COCO's entries, but for the numbers that the set of images gives them.
+    """
+
+    image_hw: tuple[int, int]
+    categories: CategoryTable
+    annotations: tuple[dict[str, Any], ...]
+    detections: tuple[dict[str, Any], ...]
+
+
+def coco_image(truth: Truth, found: Found, kind: Kind) -> CocoImage:
+    """Return what is counted of one image; truth and predictions share their categories.
 
     Predictions without a mask count for boxes alone; those with an empty one are wrong.
     """
-    document = _true_document(truths, kind)
+    return CocoImage(
+        image_hw=truth.instances.image_hw,
+        categories=truth.instances.categories,
+        annotations=tuple(_annotations(truth, kind)),
+        detections=tuple(_detections(_judged(truth, found, kind), kind)),
+    )
+
+
+def coco_result(truths: Sequence[Truth], founds: Sequence[Found], kind: Kind) -> CocoResult:
+    """Return COCO's figures of masks or boxes; truths and predictions share their categories."""
+    pairs = zip(truths, founds, strict=True)
+    return result_of_images([coco_image(truth, found, kind) for truth, found in pairs], kind)
+
+
+def result_of_images(images: Sequence[CocoImage], kind: Kind) -> CocoResult:
+    """Return COCO's figures of images that share their categories."""
+    document = _true_document(images)
     detections = [
-        entry
-        for image_id, (truth, found) in enumerate(zip(truths, founds, strict=True), start=1)
-        for entry in _detections(image_id, _judged(truth, found, kind), kind)
+        entry | {"image_id": image_id}
+        for image_id, image in enumerate(images, start=1)
+        for entry in image.detections
     ]
     objects = [entry for entry in document["annotations"] if not entry["iscrowd"]]
     if not objects:
@@ -115,32 +152,43 @@ def _curve(precision: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(known.mean(axis=1).tolist()) if known.size else ()
 
 
-def _true_document(truths: Sequence[Truth], kind: Kind) -> dict[str, Any]:
+def _true_document(images: Sequence[CocoImage]) -> dict[str, Any]:
     annotations: list[dict[str, Any]] = []
-    images = []
-    for image_id, truth in enumerate(truths, start=1):
-        height, width = truth.instances.image_hw
-        images.append({"id": image_id, "height": height, "width": width})
-        for is_crowd, instances, boxes_xywh, areas in (
-            (0, truth.instances, truth.boxes_xywh, truth.areas),
-            (1, truth.crowds, truth.crowd_boxes_xywh, truth.crowd_areas),
-        ):
-            for entry, box, area in zip(
-                _entries(image_id, instances, kind), boxes_xywh, areas, strict=True
-            ):
-                entry |= {"iscrowd": is_crowd, "bbox": box.tolist(), "area": float(area)}
-                annotations.append(entry | {"id": len(annotations) + 1})
-    table = truths[0].instances.categories if truths else None
+    for image_id, image in enumerate(images, start=1):
+        for entry in image.annotations:
+            annotations.append(entry | {"image_id": image_id, "id": len(annotations) + 1})
+    table = images[0].categories.categories if images else ()
     return {
-        "images": images,
+        "images": [
+            {"id": n, "height": image.image_hw[0], "width": image.image_hw[1]}
+            for n, image in enumerate(images, start=1)
+        ],
         "annotations": annotations,
-        "categories": [{"id": c.id, "name": c.name} for c in table.categories] if table else [],
+        "categories": [{"id": category.id, "name": category.name} for category in table],
     }
 
 
-def _detections(image_id: int, found: Found, kind: Kind) -> list[dict[str, Any]]:
+def _annotations(truth: Truth, kind: Kind) -> Iterator[dict[str, Any]]:
+    for is_crowd, instances, boxes_xywh, areas in (
+        (0, truth.instances, truth.boxes_xywh, truth.areas),
+        (1, truth.crowds, truth.crowd_boxes_xywh, truth.crowd_areas),
+    ):
+        for entry, box, area in zip(_entries(instances, kind), boxes_xywh, areas, strict=True):
+            yield entry | {"iscrowd": is_crowd, "bbox": box.tolist(), "area": float(area)}
+    for each in truth.maskless:
+        if each.is_empty if kind == "mask" else each.box_xywh:
+            yield {
+                "category_id": each.category_id,
+                "segmentation": _empty_runs(truth.instances.image_hw),
+                "bbox": list(each.box_xywh or (0.0,) * 4),
+                "area": each.area,
+                "iscrowd": int(each.is_crowd),
+            }
+
+
+def _detections(found: Found, kind: Kind) -> list[dict[str, Any]]:
     instances, has_box = found.instances, found.has_box
-    entries = _entries(image_id, instances, kind)
+    entries = _entries(instances, kind)
     for position, entry in enumerate(entries):
         entry["score"] = float(instances.scores[position])
         # a box makes the library take its area for the mask's
@@ -161,10 +209,9 @@ def _empty_runs(image_hw: tuple[int, int]) -> dict[str, Any]:
     return empty
 
 
-def _entries(image_id: int, instances: InstanceSet, kind: Kind) -> list[dict[str, Any]]:
+def _entries(instances: InstanceSet, kind: Kind) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = [
-        {"image_id": image_id, "category_id": category_id}
-        for category_id in instances.category_ids.tolist()
+        {"category_id": category_id} for category_id in instances.category_ids.tolist()
     ]
     if kind == "mask":
         for entry, mask in zip(entries, instances.masks, strict=True):

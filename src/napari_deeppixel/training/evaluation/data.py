@@ -15,15 +15,17 @@ from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.dataset.annotated import AnnotatedImage, Split
 from napari_deeppixel.dataset.formats.base import Problem, ReadSource
 from napari_deeppixel.dataset.formats.coco_read import MASK_KEY, mask_fingerprint
+from napari_deeppixel.dataset.formats.coco_values import box_of, number_of
 from napari_deeppixel.dataset.formats.registry import guess_format
 from napari_deeppixel.dataset.image_file import read_image
 from napari_deeppixel.dataset.image_folder import ImageFolder
 from napari_deeppixel.dataset.store import Dataset
-from napari_deeppixel.training.evaluation.truth import Truth, counted
+from napari_deeppixel.training.evaluation.truth import Maskless, Truth, counted
 from napari_deeppixel.training.samples import appearance_of, is_whole_image, known_part
 
 _OWN_FILE = "instances.json"
 _COCO = "coco"
+_MOST_TOLD = 3
 
 FileId = int | str
 
@@ -85,9 +87,10 @@ def read_data(path: Path, *, split: Split | None = None) -> EvaluationData:
         )
     if not known:
         where = f" in the split {split}" if split else ""
+        told = f" ({'; '.join(problems[:_MOST_TOLD])})" if problems else ""
         raise AnnotationError(
-            f"{path}: no annotated image{where}; mark images or regions complete, pin some to the "
-            "split, or choose another --split"
+            f"{path}: no annotated image{where}{told}; mark images or regions complete, pin some "
+            "to the split, or choose another --split"
         )
     return EvaluationData(
         truths=tuple(truth for _, truth in known),
@@ -159,7 +162,31 @@ def _truth(image: AnnotatedImage, is_whole: bool) -> Truth | None:
         areas=areas,
         crowd_boxes_xywh=crowd_boxes_xywh,
         crowd_areas=crowd_areas,
+        # where something is unknown, nobody says whether these lie there
+        maskless=tuple(_maskless(image)) if is_whole else (),
     )
+
+
+def _maskless(image: AnnotatedImage) -> Iterator[Maskless]:
+    """Yield what has no pixel, but a mask or a box; COCO counts it."""
+    known = {category.id for category in image.categories.categories}
+    for entry in image.maskless:
+        try:
+            box_xywh = box_of(entry["bbox"], "bbox") if entry.get("bbox") else None
+            side_areas = box_xywh[2] * box_xywh[3] if box_xywh else 0.0
+            area = number_of(entry.get("area", side_areas), "area")
+        except AnnotationError:
+            continue
+        # many programs write [] where they have but a box
+        is_empty = bool(entry.get("segmentation"))
+        if entry.get("category_id") in known and (is_empty or box_xywh):
+            yield Maskless(
+                category_id=entry["category_id"],
+                box_xywh=box_xywh,
+                area=area,
+                is_crowd=bool(entry.get("iscrowd")),
+                is_empty=is_empty,
+            )
 
 
 def _measured(

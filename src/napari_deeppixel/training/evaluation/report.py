@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
-from napari_deeppixel.training.evaluation.coco import CocoResult, Kind, coco_result
+from napari_deeppixel.training.evaluation.coco import (
+    CocoImage,
+    CocoResult,
+    Kind,
+    coco_image,
+    coco_result,
+    result_of_images,
+)
 from napari_deeppixel.training.evaluation.curves import (
     Judgement,
     as_confusion,
@@ -88,13 +95,15 @@ def evaluate_predictions(
         tell(_IMAGES * number / len(truths), f"comparing image {number} of {len(truths)}")
         images.append(_counted(ImageJudge(truth=truth, found=found, kind=kind, score=score)))
     tell(_IMAGES, "COCO's figures of masks")
-    masks = coco_result(truths, founds, "mask") if kind == "mask" else _NO_RESULT
+    counted_by_coco = [coco_image(t, f, kind) for t, f in zip(truths, founds, strict=True)]
+    chosen = result_of_images(counted_by_coco, kind)
     tell(_MASKS, "COCO's figures of boxes")
-    boxes = coco_result(truths, founds, "box")
+    masks = chosen if kind == "mask" else _NO_RESULT
+    boxes = coco_result(truths, founds, "box") if kind == "mask" else chosen
     tell(_BOXES, "images that look alike")
-    chosen = masks if kind == "mask" else boxes
-    groups = [_group(_ALL_IMAGES, images, chosen), *_groups(truths, founds, images, kind)]
-    notes += _notes(founds, kind)
+    groups = [_group(_ALL_IMAGES, images, chosen)]
+    groups += _groups(truths, images, counted_by_coco, kind)
+    notes += [*_notes_of_truths(truths), *_notes(founds, kind)]
     return _report(
         images, truths, groups=groups, masks=masks, boxes=boxes, score=score, notes=notes
     )
@@ -120,6 +129,7 @@ class _CountedImage:
     mask_counts: list[Counts]
     judgement: Judgement
     confusion: NDArray[np.int64]
+    num_objects: int
     # found less annotated
     surplus: int
 
@@ -133,7 +143,8 @@ def _counted(judge: ImageJudge) -> _CountedImage:
         mask_counts=judge.mask_counts() if has_masks else nothing,
         judgement=judge.judgement(),
         confusion=judge.confusion(),
-        surplus=judge.num_found() - len(judge.truth.instances),
+        num_objects=judge.truth.num_objects,
+        surplus=judge.num_found() - judge.truth.num_objects,
     )
 
 
@@ -151,6 +162,16 @@ def _tell(
 def _kind_of(founds: Sequence[Found]) -> Kind:
     has_boxes = any(len(found.instances) for found in founds)
     return "box" if has_boxes and all(found.is_box_alone.all() for found in founds) else "mask"
+
+
+def _notes_of_truths(truths: Sequence[Truth]) -> list[str]:
+    num_loose = sum(truth.num_boxes_alone for truth in truths)
+    if not num_loose:
+        return []
+    return [
+        f"for COCO's figures of boxes, and for the count of objects, alone: "
+        f"{counted(num_loose, 'annotation')} with a box and no mask"
+    ]
 
 
 def _notes(founds: Sequence[Found], kind: Kind) -> list[str]:
@@ -179,8 +200,8 @@ def _pooled(counts: Iterable[list[Counts]]) -> dict[float, Counts]:
 
 def _groups(
     truths: Sequence[Truth],
-    founds: Sequence[Found],
     images: Sequence[_CountedImage],
+    counted_by_coco: Sequence[CocoImage],
     kind: Kind,
 ) -> list[GroupFigures]:
     names = sorted({truth.appearance for truth in truths})
@@ -189,7 +210,7 @@ def _groups(
     groups = []
     for name in names:
         members = [n for n, truth in enumerate(truths) if truth.appearance == name]
-        result = coco_result([truths[n] for n in members], [founds[n] for n in members], kind)
+        result = result_of_images([counted_by_coco[n] for n in members], kind)
         groups.append(_group(name or "other", [images[n] for n in members], result))
     return groups
 
@@ -199,7 +220,7 @@ def _group(name: str, images: Sequence[_CountedImage], result: CocoResult) -> Gr
     return GroupFigures(
         name=name,
         num_images=len(images),
-        num_objects=sum(image.judgement.num_objects for image in images),
+        num_objects=sum(image.num_objects for image in images),
         ap=result.figures.ap,
         ap50=result.figures.ap50,
         ap75=result.figures.ap75,

@@ -14,14 +14,17 @@ from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.base import Problem, raise_problem
+from napari_deeppixel.dataset.formats.coco_categories import whole_id
 from napari_deeppixel.dataset.formats.coco_read import planes_of_document
 from napari_deeppixel.dataset.formats.coco_rle import segmentation_to_mask
-from napari_deeppixel.dataset.formats.coco_values import box_of, share_of
+from napari_deeppixel.dataset.formats.coco_values import box_of, number_of, share_of
 from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
 from napari_deeppixel.training.evaluation.data import EvaluationData, FileId
 from napari_deeppixel.training.evaluation.truth import Found, Truth, counted, joined_table
 
 _MOST_NAMED = 3
+# of a sum of shares in float32
+_ROUNDING = 1e-6
 # ours are made one by one: a name that cannot be another's
 _UUID = "prediction {}"
 
@@ -150,15 +153,10 @@ def _of_list(
 
 
 def _id_in(entry: dict[str, Any], key: str, where: str) -> FileId:
-    value = _whole(entry.get(key))
+    value = whole_id(entry.get(key))
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise AnnotationError(f"{where}: {key} must be a number or text, got {value!r}")
     return value
-
-
-def _whole(value: Any) -> Any:
-    # tables (pandas, numpy) write whole numbers as 7.0
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _ids_of_categories(
@@ -167,7 +165,7 @@ def _ids_of_categories(
     """Return category id in the results → ours, and notes."""
     ids: dict[FileId, int] = {category.id: category.id for category in table.categories}
     ids |= data.category_ids
-    named = (_whole(entry.get("category_id")) for entry in entries if isinstance(entry, dict))
+    named = (whole_id(entry.get("category_id")) for entry in entries if isinstance(entry, dict))
     used = {each for each in named if isinstance(each, int | str)}
     if len(table) == 1 and len(used) == 1 and not used & ids.keys():
         (other,), (category,) = used, table.categories
@@ -193,7 +191,7 @@ def _detection(entry: dict[str, Any], truth: Truth, category_id: int, number: in
     image_hw = truth.instances.image_hw
     if entry.get("score") is None:
         raise AnnotationError("it has no score")
-    score = share_of(entry["score"], "score")
+    score = _score(entry["score"])
     segmentation, bbox = entry.get("segmentation"), entry.get("bbox")
     # many programs write [] where they have but a box
     is_box_alone = segmentation is None or (segmentation == [] and bool(bbox))
@@ -221,6 +219,16 @@ def _detection(entry: dict[str, Any], truth: Truth, category_id: int, number: in
         is_empty=mask is None and not is_box_alone,
         box_xywh=box_xywh,
     )
+
+
+def _score(value: Any) -> float:
+    score = number_of(value, "score")
+    if 1 < score <= 1 + _ROUNDING:
+        return 1.0
+    try:
+        return share_of(score, "score")
+    except AnnotationError as error:
+        raise AnnotationError(f"{error}: scale all scores of the file") from error
 
 
 def _box_mask(box_xyxy: tuple[float, ...], image_hw: tuple[int, int]) -> CroppedMask:

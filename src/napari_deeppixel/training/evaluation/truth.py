@@ -19,6 +19,31 @@ ANY_CATEGORY = "object"
 _MOST_NAMES = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class Maskless:
+    """An annotated object without a pixel, which only COCO's figures count.
+
+    Attributes
+    ----------
+    category_id
+        Its category.
+    box_xywh
+        As the data give it; None: not given.
+    area
+        In pixels, likewise; that of the box if it is not given.
+    is_crowd
+        Whether it is a group of objects.
+    is_empty
+        Whether there is a mask, though without a pixel; else there is a box alone.
+    """
+
+    category_id: int
+    box_xywh: tuple[float, ...] | None
+    area: float
+    is_crowd: bool
+    is_empty: bool
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
     """What is known of one image.
@@ -41,6 +66,8 @@ class Truth:
         float64 (N, 4) and (N,): as the data give them, where they are not those of the masks.
     crowd_boxes_xywh, crowd_areas
         Likewise.
+    maskless
+        Objects without a pixel; they are not among `instances`.
     """
 
     file_name: str
@@ -54,6 +81,7 @@ class Truth:
     areas: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     crowd_boxes_xywh: Boxes = field(default_factory=lambda: np.zeros((0, 4)))
     crowd_areas: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    maskless: tuple[Maskless, ...] = ()
 
     def __post_init__(self) -> None:
         for instances, boxes, areas in (
@@ -64,6 +92,16 @@ class Truth:
                 object.__setattr__(self, boxes, boxes_xyxy_to_xywh(instances.boxes_xyxy))
             if len(getattr(self, areas)) != len(instances):
                 object.__setattr__(self, areas, instances.areas.astype(np.float64))
+
+    @property
+    def num_boxes_alone(self) -> int:
+        """How many objects have a box and no mask."""
+        return sum(not each.is_crowd and not each.is_empty for each in self.maskless)
+
+    @property
+    def num_objects(self) -> int:
+        """How many objects there are to find: masks, and boxes without one."""
+        return len(self.instances) + self.num_boxes_alone
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,7 +150,8 @@ class Found:
     @property
     def has_box(self) -> NDArray[np.bool_]:
         """Bool (N,): whether a box was predicted, or only a mask."""
-        has_box: NDArray[np.bool_] = ~np.isnan(self.instances.predicted_boxes_xyxy).any(axis=1)
+        is_known = np.isfinite(self.instances.predicted_boxes_xyxy)
+        has_box: NDArray[np.bool_] = np.logical_and.reduce(is_known, axis=1)
         return has_box
 
     @property
@@ -239,4 +278,7 @@ def _in_table(truth: Truth, table: CategoryTable) -> Truth:
         truth,
         instances=truth.instances.recategorised(table, new_ids),
         crowds=truth.crowds.recategorised(table, new_ids),
+        maskless=tuple(
+            replace(each, category_id=new_ids[each.category_id]) for each in truth.maskless
+        ),
     )
