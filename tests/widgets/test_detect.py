@@ -95,6 +95,7 @@ def test_score_slider_hides_and_brings_back_without_the_network(
     before = viewer.layers["cells instances"].data.copy()
     count = len(boxes.data)
     middle = float(np.median(boxes.features["score"]))
+    own_score = find(tab, "detect.score").value()
     monkeypatch.setattr(
         "napari_deeppixel.engine.maskrcnn.MaskRCNNEngine.predict",
         lambda *_, **__: pytest.fail("the slider ran the network"),
@@ -104,7 +105,7 @@ def test_score_slider_hides_and_brings_back_without_the_network(
     qtbot.waitUntil(lambda: 0 < len(boxes.data) < count, timeout=5000)
     qtbot.waitUntil(lambda: not tab.run.steps.is_running, timeout=5000)
     assert (boxes.features["score"] >= middle).all()
-    find(tab, "detect.score").setValue(0.4)
+    find(tab, "detect.score").setValue(own_score)
     qtbot.waitUntil(lambda: len(boxes.data) == count, timeout=5000)
     qtbot.waitUntil(lambda: not tab.run.steps.is_running, timeout=5000)
     assert np.array_equal(viewer.layers["cells instances"].data, before)
@@ -359,7 +360,7 @@ def test_garbage_file_is_refused_when_it_is_chosen_with_its_name(
     assert not find(tab, "detect.run").isEnabled()
     tab.add_model_file(str(MODEL))
     assert find(tab, "detect.run").isEnabled()
-    assert find(tab, "detect.score").value() == 0.4
+    assert find(tab, "detect.score").value() == 0.6
     assert find(tab, "detect.box_nms").value() == 0.4
 
 
