@@ -300,10 +300,11 @@ def test_ties_in_ap_are_broken_by_ap50(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_run_ends_early_when_it_no_longer_gets_better(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_evaluations(monkeypatch, [figures(ap) for ap in (0.5, 0.4, 0.6, 0.5, 0.6)])
+    fake_evaluations(monkeypatch, [figures(ap) for ap in (0.5, 0.4, 0.6, 0.5, 0.6, 0.5, 0.6)])
     options = replace(OPTIONS, iterations=9, evaluate_every=1, patience=2)
     events = train(tmp_path / "run", options)
-    assert (events[-1].iteration, events[-1].reason) == (5, EndReason.EARLY)
+    # the rate falls from step 6 on, and only then does patience count
+    assert (events[-1].iteration, events[-1].reason) == (7, EndReason.EARLY)
     # it does not forget that
     again = train(tmp_path / "run", options, resume=True)
     assert [type(event) for event in again] == [FitEnded]
@@ -316,7 +317,7 @@ def test_a_run_ends_early_when_it_no_longer_gets_better(
 def test_weights_to_start_from_stay_the_best_until_others_find_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = iter([0.5, 0.3, 0.4, 0.2, 0.1])
+    found = iter([0.5, 0.3, 0.4, 0.2, 0.1, 0.2, 0.3, 0.2])
 
     def figures(*_: Any) -> Figures:
         return Figures(ap=next(found), ap50=0.5, ap75=0.5, num_images=1, num_objects=3)
@@ -326,9 +327,9 @@ def test_weights_to_start_from_stay_the_best_until_others_find_more(
     options = replace(OPTIONS, iterations=9, evaluate_every=1, patience=2)
     events = train(tmp_path / "run", options, start=start_of(trained))
     evaluated = of_kind(Evaluated, events)
-    # the 0.3 is no gain on 0.5, but the first of the trained ones: patience counts from 0.4
-    assert [event.iteration for event in evaluated] == [0, 1, 2, 3, 4]
-    assert [event.is_best for event in evaluated] == [True, False, False, False, False]
+    # 0.4 is no gain on 0.5, but the best of the trained ones; patience counts from step 6 on
+    assert [event.iteration for event in evaluated] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert [event.is_best for event in evaluated] == [True, *[False] * 7]
     assert "no weights that find more" in of_kind(Warned, events)[-1].message
     best = load_model(tmp_path / "run" / "best.safetensors", device="cpu")
     name = "roi_heads.box_predictor.cls_score.weight"

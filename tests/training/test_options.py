@@ -83,7 +83,7 @@ def test_a_run_can_do_without_a_warm_up() -> None:
 def test_fine_tuning_is_as_long_as_the_images_are_many(images: int, iterations: int) -> None:
     options = options_for(images=images)
     assert options.iterations == iterations
-    assert (options.batch_size, options.learning_rate) == (4, 3e-4)
+    assert (options.batch_size, options.learning_rate) == (4, 1e-4)
     assert options.warm_up == min(100, iterations // 10)
     assert not options.train_batch_norm
 

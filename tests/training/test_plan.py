@@ -65,7 +65,7 @@ def test_a_model_tells_what_it_came_from(data: Path) -> None:
 def test_anchors_and_options_are_told_before_training(data: Path) -> None:
     notes = plan(data, start="nuclei").notes
     assert any(note.startswith("Anchors of 8, 12, ") for note in notes)
-    assert any("100 steps of 4 crops of 256 px" in note for note in notes)
+    assert any("100 steps of 4 crops of 320 px" in note for note in notes)
 
 
 def test_anchors_that_fit_no_object_are_replaced(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def _add_learning(parser: argparse.ArgumentParser) -> None:
         "--learning-rate",
         type=above_zero,
         metavar="LR",
-        help="default: 0.0003, from scratch 0.001",
+        help="default: 0.0001, from scratch 0.001",
     )
     add("--crop", type=_crop, metavar="PX", help="side of the crops; default: 256 on a CPU")
     add(

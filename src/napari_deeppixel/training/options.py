@@ -52,7 +52,8 @@ class FitOptions:
     evaluate_every
         Steps between two evaluations of the averaged weights on the validation images.
     patience
-        Evaluations without a gain after which the run ends; 0: it never ends early.
+        Evaluations without a gain, while the learning rate falls, after which the run ends; 0: it
+        never ends early.
     checkpoint_every_s
         Seconds between two checkpoints.
     workers
@@ -109,12 +110,21 @@ class FitOptions:
         return self.learning_rate * share
 
 
+# share of the steps after which the learning rate falls
+_FALLS_FROM = 0.6
+
+
 def learning_rate_factor(iteration: int, iterations: int, *, warm_up: int = 100) -> float:
     """Return the share of the full learning rate at a step: warm-up, constant, cosine to 1 %."""
     if iteration < warm_up:
         return (iteration + 1) / warm_up
-    progress = (iteration / iterations - 0.6) / 0.4
+    progress = (iteration / iterations - _FALLS_FROM) / (1 - _FALLS_FROM)
     return 1.0 if progress <= 0 else 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+
+
+def is_rate_falling(iteration: int, options: FitOptions) -> bool:
+    """Whether a step comes after the learning rate has begun to fall."""
+    return iteration > _FALLS_FROM * options.iterations
 
 
 def write_options(options: FitOptions, path: Path) -> None:
@@ -176,7 +186,7 @@ _UP_TO = ((12e9, Preset.GPU_8_GB), (45e9, Preset.GPU_24_GB))
 # below this many images the heads learn alone at first: the body would learn the images by heart
 _FEW_IMAGES = 5
 _EVALUATIONS = 20
-_PATIENCE = 6
+_PATIENCE = 4
 
 
 def preset_options(
@@ -215,7 +225,8 @@ def preset_options(
     else:
         # 2 images gained most of what they could in 50 steps, 11 images in 100 (measured)
         iterations = min(max(25 * len(train_hw), 100), 1000)
-        rate, warm_up = 3e-4, min(100, iterations // 10)
+        # at 3e-4, what a model knew of images like these was lost before it was found again
+        rate, warm_up = 1e-4, min(100, iterations // 10)
     has_few = len(train_hw) < _FEW_IMAGES and not is_from_scratch
     options = FitOptions(
         iterations=iterations,

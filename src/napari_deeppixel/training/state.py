@@ -15,7 +15,7 @@ from napari_deeppixel.training.crops import CropSampler
 from napari_deeppixel.training.distributed import Processes
 from napari_deeppixel.training.evaluate import Figures
 from napari_deeppixel.training.ignore import respect_ignored
-from napari_deeppixel.training.options import FitOptions
+from napari_deeppixel.training.options import FitOptions, is_rate_falling
 from napari_deeppixel.training.samples import mean_the_same
 
 _BATCH_NORM = torch.nn.modules.batchnorm._BatchNorm
@@ -124,7 +124,10 @@ class FitState:
         is_best = found > self.best
         self.best = max(self.best, found)
         if self.iteration:
-            self.without_gain = 0 if found > self.best_trained else self.without_gain + 1
+            is_gain = found > self.best_trained
+            # at the full rate figures go up and down: most of the gain comes as it falls
+            is_counted = is_rate_falling(self.iteration, self.options) and not is_gain
+            self.without_gain = self.without_gain + 1 if is_counted else 0
             self.best_trained = max(self.best_trained, found)
         return is_best
 
