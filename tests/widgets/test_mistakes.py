@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from napari.components import ViewerModel
 from napari.utils.key_bindings import coerce_keybinding
 from tests.widgets.data_window import (
@@ -15,13 +16,14 @@ from tests.widgets.data_window import (
     uuids_on_disk,
     write_image,
 )
-from tests.widgets.review_window import HW, TABLE, use_engine
+from tests.widgets.review_window import HW, SQUARES, TABLE, squares, use_engine
 
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.dataset.annotated import ImageState
 from napari_deeppixel.dataset.store import Dataset, Fault
 from napari_deeppixel.edits.diff import OverlapRule
+from napari_deeppixel.edits.draft import EditError
 from napari_deeppixel.training.mistake import Mistake, MistakeAnswer, MistakeKind, hash_of
 from napari_deeppixel.training.mistakes_file import MistakeList, load_mistakes, save_mistakes
 from napari_deeppixel.viewer.suggestion import SUGGESTION_NAME, outlines_yx
@@ -264,6 +266,191 @@ def test_j_rejects_an_annotation_of_nothing_and_g_keeps_it(window: MistakesWindo
     assert window.answers() == [FIXED, DISMISSED]
 
 
+def test_shift_n_leads_back_to_a_rejection_and_g_takes_it_back(window: MistakesWindow) -> None:
+    window.begin(mistake(MistakeKind.SPURIOUS, "a"), mistake(MistakeKind.SPURIOUS, "b"))
+    window.key("J")
+    window.key("Shift-N")
+    assert window.selected == ["a"]
+    assert window.reason == "Answered: rejected. This is about a."
+    assert window.find("mistakes.leave").isEnabled()
+    window.key("G")
+    assert window.session.get((), "a").state is InstanceState.ACCEPTED
+    assert window.answers() == [DISMISSED, OPEN]
+    assert window.selected == ["b"]
+    window.key("Shift-N")
+    assert window.reason == "Answered: it is right. This is about a."
+    window.key("J")
+    assert window.session.get((), "a").state is InstanceState.REJECTED
+    assert window.answers() == [FIXED, OPEN]
+    window.session.undo()
+    window.session.undo()
+    assert window.answers() == [FIXED, OPEN]
+    window.session.undo()
+    assert window.answers() == [OPEN, OPEN]
+
+
+def test_a_rejection_in_an_image_that_has_left_is_taken_back_with_it_is_right(
+    window: MistakesWindow,
+) -> None:
+    window.begin(mistake(MistakeKind.SPURIOUS, "a", "2.png"), mistake(MistakeKind.SPURIOUS, "b"))
+    window.find("mistakes.take").click()
+    window.arrive()
+    assert window.open_id == "1.png"
+    assert window.answers() == [FIXED, OPEN]
+    window.key("Shift-N")
+    assert (window.open_id, window.selected) == ("2.png", ["a"])
+    assert window.session.get((), "a").state is InstanceState.REJECTED
+    window.find("mistakes.leave").click()
+    window.arrive()
+    assert window.open_id == "1.png"
+    assert window.answers() == [DISMISSED, OPEN]
+    (plane,) = window.dataset.load("2.png").planes
+    assert plane.instances.states == (InstanceState.ACCEPTED,)
+
+
+def test_shift_n_leads_back_from_the_end_of_the_list(window: MistakesWindow) -> None:
+    window.begin(mistake(MistakeKind.SPURIOUS, "a"), mistake(MistakeKind.SPURIOUS, "b"))
+    window.key("N")
+    window.key("J")
+    window.key("J")
+    assert window.reason == "No mistake is left in this list."
+    window.key("Shift-N")
+    assert window.selected == ["a"]
+    window.key("Shift-N")
+    assert window.selected == ["b"]
+
+
+def test_the_way_back_leads_past_what_was_never_shown(window: MistakesWindow) -> None:
+    window.begin(
+        mistake(MistakeKind.SPURIOUS, "a"),
+        mistake(MistakeKind.SPURIOUS, "c", "2.png", uuid="gone"),
+        mistake(MistakeKind.SPURIOUS, "b"),
+    )
+    window.key("J")
+    assert window.answers() == [FIXED, FIXED, OPEN]
+    assert window.selected == ["b"]
+    window.key("Shift-N")
+    assert (window.open_id, window.selected) == ("1.png", ["a"])
+
+
+def test_an_object_that_was_added_can_be_refused_and_added_again(window: MistakesWindow) -> None:
+    window.begin(mistake(MistakeKind.MISSING, "c"), mistake(MistakeKind.SPURIOUS, "b"))
+    window.key("G")
+    window.key("Shift-N")
+    (new,) = [i for i in window.session.visible(()) if i.uuid not in ("a", "b")]
+    assert window.selected == [new.uuid]
+    assert window.suggested == []
+    assert window.reason == "Answered: set right. This is about c."
+    window.find("mistakes.leave").click()
+    assert window.session.get((), new.uuid).state is InstanceState.REJECTED
+    assert window.answers() == [DISMISSED, OPEN]
+    window.key("Shift-N")
+    assert window.reason == "Answered: no object. This is about c."
+    window.key("G")
+    assert window.session.get((), new.uuid).state is InstanceState.ACCEPTED
+    assert len(window.session.plane(())) == 3
+    assert window.answers() == [FIXED, OPEN]
+    window.session.undo()
+    assert window.answers() == [DISMISSED, OPEN]
+
+
+def test_what_was_rejected_can_get_the_models_category_instead_as_one_step(
+    window: MistakesWindow,
+) -> None:
+    window.begin(
+        mistake(MistakeKind.CATEGORY, "a", category="debris"), mistake(MistakeKind.SPURIOUS, "b")
+    )
+    window.key("J")
+    window.key("Shift-N")
+    window.key("Shift-G")
+    (debris,) = [c.id for c in window.session.categories.categories if c.name == "debris"]
+    instance = window.session.get((), "a")
+    assert (instance.category_id, instance.state) == (debris, InstanceState.EDITED)
+    assert window.answers() == [FIXED, OPEN]
+    window.session.undo()
+    assert window.session.get((), "a").state is InstanceState.REJECTED
+
+
+def test_it_is_right_about_an_outline_that_was_taken_keeps_it_as_set_right(
+    window: MistakesWindow,
+) -> None:
+    mask = rectangle(10, 40, 12, 14)
+    window.begin(mistake(MistakeKind.OUTLINE, "b", mask=mask), mistake(MistakeKind.SPURIOUS, "a"))
+    window.key("Shift-G")
+    window.key("Shift-N")
+    window.key("G")
+    assert window.session.get((), "b").mask.equals(mask)
+    assert window.answers() == [FIXED, OPEN]
+    window.key("Shift-N")
+    window.key("Shift-G")
+    assert window.selected == ["a"]
+
+
+def test_keys_do_nothing_while_the_next_image_opens(window: MistakesWindow) -> None:
+    window.begin(mistake(MistakeKind.SPURIOUS, "b"), mistake(MistakeKind.MISSING, "c", "2.png"))
+    review, session = window.dock.review, window.session
+    review.go(1)
+    assert window.reason == "opening 2.png …"
+    for _ in range(2):
+        for state in (InstanceState.ACCEPTED, InstanceState.REJECTED, InstanceState.UNSURE):
+            review.decide(state)
+        review.ask_again()
+        assert not window.find("mistakes.take").isEnabled()
+        # the second time without the image that is left
+        window.wait(lambda: window.open_id != "1.png" or not window.switcher.is_busy)
+    window.arrive()
+    assert window.open_id == "2.png"
+    assert not session.history.top
+    assert len(window.session.plane(())) == 1
+    assert window.answers() == [OPEN, OPEN]
+    assert window.suggested
+
+
+def test_a_mistake_is_not_answered_in_another_image_that_was_opened(
+    window: MistakesWindow,
+) -> None:
+    window.begin(mistake(MistakeKind.SPURIOUS, "a"), mistake(MistakeKind.SPURIOUS, "b"))
+    window.open("2.png")
+    assert window.reason == "This mistake is in 1.png: press Show it, or N for the next."
+    assert not window.find("mistakes.take").isVisibleTo(window.panel)
+    assert not window.find("mistakes.leave").isEnabled()
+    window.dock.review.tools.select([((), "a")])
+    for key in ("J", "G", "Shift-G"):
+        window.key(key)
+    window.panel.dismiss()
+    assert not window.session.history.top
+    assert window.answers() == [OPEN, OPEN]
+    window.find("mistakes.there").click()
+    window.arrive()
+    assert (window.open_id, window.selected) == ("1.png", ["a"])
+    assert window.reason == "This is about a."
+    assert not window.find("mistakes.there").isVisibleTo(window.panel)
+    window.key("J")
+    assert window.answers() == [FIXED, OPEN]
+
+
+def test_n_goes_on_from_another_image_that_was_opened(window: MistakesWindow) -> None:
+    window.begin(mistake(MistakeKind.SPURIOUS, "a"), mistake(MistakeKind.SPURIOUS, "b"))
+    window.open("2.png")
+    window.key("N")
+    assert (window.open_id, window.selected) == ("1.png", ["b"])
+
+
+def test_a_suggestion_is_shown_on_its_plane_alone(window: MistakesWindow) -> None:
+    path = window.path.parent / "stack.tif"
+    planes = np.stack([squares(name) for name in SQUARES])
+    tifffile.imwrite(path, planes, photometric="minisblack")
+    window.dataset.add_file(path)
+    missing = mistake(MistakeKind.MISSING, "b", "stack.tif", plane=(1,))
+    window.begin(missing)
+    low = pytest.approx([9.5, 39.5], abs=0.51)
+    assert window.suggested[0] == low
+    window.view.planes.show((2,))
+    assert window.suggested == []
+    window.view.planes.show((1,))
+    assert window.suggested[0] == low
+
+
 def test_a_wrong_category_becomes_the_models(window: MistakesWindow) -> None:
     window.begin(mistake(MistakeKind.CATEGORY, "a", category="debris"))
     assert window.find("mistakes.take").text() == "Make it debris"
@@ -289,6 +476,26 @@ def test_a_decision_about_another_instance_is_no_answer(window: MistakesWindow) 
     assert window.session.get((), "b").state is InstanceState.REJECTED
     assert window.session.get((), "a").state is InstanceState.ACCEPTED
     assert window.answers() == [OPEN]
+
+
+def test_a_decision_with_nothing_selected_is_about_the_mistake(window: MistakesWindow) -> None:
+    window.begin(mistake(MistakeKind.SPURIOUS, "a"), mistake(MistakeKind.SPURIOUS, "b"))
+    window.dock.review.tools.select([])
+    window.key("J")
+    assert window.session.get((), "a").state is InstanceState.REJECTED
+    assert window.answers() == [FIXED, OPEN]
+
+
+def test_an_annotation_that_is_gone_is_said_on_the_way_back(window: MistakesWindow) -> None:
+    gone = mistake(MistakeKind.SPURIOUS, "c", uuid="gone")
+    window.begin(gone, mistake(MistakeKind.SPURIOUS, "b"))
+    assert window.selected == ["b"]
+    window.key("Shift-N")
+    assert window.selected == []
+    assert window.reason == "Answered: set right. This is about c."
+    with pytest.raises(EditError, match="gone meanwhile"):
+        window.dock.review.decide(InstanceState.ACCEPTED)
+    assert window.answers() == [FIXED, OPEN]
 
 
 def test_what_changed_since_the_list_was_made_is_passed_over_and_kept_as_fixed(

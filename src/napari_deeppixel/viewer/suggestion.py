@@ -20,10 +20,16 @@ _MAX_POINTS = 200
 
 
 class Suggestion:
-    """The outlines of masks that are not there yet; one set at a time."""
+    """The outlines of masks that are not there yet; one set at a time, on its plane alone."""
 
     def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
         self._trace = Trace(viewer, name=SUGGESTION_NAME, colors=_COLORS)
+        self._view: InstanceLayers | None = None
+        self._index: PlaneIndex = ()
+        self._paths: list[NDArray[np.float64]] = []
+        self._is_drawn = False
+        viewer.dims.events.current_step.connect(self._on_plane_changed)
 
     def show(self, view: InstanceLayers, index: PlaneIndex, masks: Sequence[CroppedMask]) -> None:
         """Show masks of a plane over the layers of its image."""
@@ -31,20 +37,37 @@ class Suggestion:
         lead = view.planes.data_index(index)
         outlines = [outline for mask in masks for outline in outlines_yx(mask)]
         self._trace.prepare(layer)
-        self._trace.draw_paths(
-            [
-                np.array([layer.data_to_world((*lead, *point))[-2:] for point in outline])
-                for outline in outlines
-            ]
-        )
+        self._view, self._index, self._is_drawn = view, index, False
+        self._paths = [
+            np.array([layer.data_to_world((*lead, *point))[-2:] for point in outline])
+            for outline in outlines
+        ]
+        self._on_plane_changed()
+
+    def _on_plane_changed(self, _event: object = None) -> None:
+        if self._view is None:
+            return
+        is_wanted = self._view.planes.current() == self._index
+        if is_wanted and not self._is_drawn:
+            self._trace.draw_paths(self._paths)
+        elif not is_wanted:
+            self._trace.clear()
+        self._is_drawn = is_wanted
 
     def clear(self) -> None:
         """Show nothing; the layer stays, as napari takes long to add one."""
+        self._view = None
         self._trace.clear()
 
     def remove(self) -> None:
         """Take the layer out of the viewer."""
+        self._view = None
         self._trace.remove()
+
+    def shut_down(self) -> None:
+        """Take the layer out, and let go of the viewer."""
+        self.remove()
+        self._viewer.dims.events.current_step.disconnect(self._on_plane_changed)
 
 
 def outlines_yx(mask: CroppedMask) -> list[NDArray[np.float64]]:

@@ -12,9 +12,9 @@ from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits import tools
 from napari_deeppixel.edits.action import Action
 from napari_deeppixel.edits.diff import OverlapRule, edited_state
-from napari_deeppixel.edits.draft import Draft, EditError
-from napari_deeppixel.edits.session import AnnotationSession
-from napari_deeppixel.training.mistake import Mistake, MistakeKind, hash_of
+from napari_deeppixel.edits.draft import Draft, EditError, InstanceRef
+from napari_deeppixel.edits.session import DONE_STATES, AnnotationSession
+from napari_deeppixel.training.mistake import Mistake, MistakeAnswer, MistakeKind, hash_of
 
 # two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
 _SAME_OBJECT_IOU = 0.5
@@ -50,16 +50,23 @@ def fix_of(session: AnnotationSession, mistake: Mistake, *, rule: OverlapRule) -
         case MistakeKind.MISSING:
             return _added(session, mistake, rule)
         case MistakeKind.SPURIOUS:
-            ref = (mistake.plane, _annotation(session, mistake).uuid)
+            ref = (mistake.plane, annotation_of(session, mistake).uuid)
             return tools.with_state(session, [ref], InstanceState.REJECTED)
         case MistakeKind.OUTLINE:
             return _reshaped(session, mistake, rule)
         case MistakeKind.CATEGORY:
-            ref = (mistake.plane, _annotation(session, mistake).uuid)
+            ref = (mistake.plane, annotation_of(session, mistake).uuid)
             return tools.with_category(session, [ref], _category_id(session, mistake.category))
 
 
-def _annotation(session: AnnotationSession, mistake: Mistake) -> Instance:
+def annotation_of(session: AnnotationSession, mistake: Mistake) -> Instance:
+    """Return the annotation that a mistake was found in.
+
+    Raises
+    ------
+    EditError
+        If it is gone.
+    """
     instance = session.get(mistake.plane, mistake.uuid)
     if instance is None:
         raise EditError("this annotation is gone meanwhile: press N for the next mistake")
@@ -93,7 +100,7 @@ def _added(session: AnnotationSession, mistake: Mistake, rule: OverlapRule) -> A
 
 
 def _reshaped(session: AnnotationSession, mistake: Mistake, rule: OverlapRule) -> Action:
-    before = _annotation(session, mistake)
+    before = annotation_of(session, mistake)
     draft = Draft(session, [(mistake.plane, mistake.uuid)])
     for uuid in mistake.more_uuids:
         # its pixels go into the one object, so it is not remembered as junk
@@ -113,7 +120,7 @@ def is_settled(session: AnnotationSession, mistake: Mistake) -> bool:
     made; or if there is an instance now where one was missing, also one that a person rejected.
     """
     if mistake.kind is MistakeKind.MISSING:
-        return mistake.mask is None or _is_there(session, mistake, mistake.mask)
+        return mistake.mask is None or subject_of(session, mistake) is not None
     instance = session.get(mistake.plane, mistake.uuid)
     if instance is None or instance.state is InstanceState.REJECTED:
         return True
@@ -123,13 +130,53 @@ def is_settled(session: AnnotationSession, mistake: Mistake) -> bool:
     return hash_of(instance.mask) != mistake.mask_hash
 
 
-def _is_there(session: AnnotationSession, mistake: Mistake, mask: CroppedMask) -> bool:
-    plane = session.plane(mistake.plane)
+def subject_of(session: AnnotationSession, mistake: Mistake) -> InstanceRef | None:
+    """Return the instance that a mistake is about; None if there is none.
+
+    Where an object was missing, that is the instance that shows it now, if any does.
+    """
+    if mistake.kind is not MistakeKind.MISSING:
+        instance = session.get(mistake.plane, mistake.uuid)
+        return None if instance is None else (mistake.plane, mistake.uuid)
+    mask, plane = mistake.mask, session.plane(mistake.plane)
+    if mask is None:
+        return None
+    ious = {}
     for place in np.flatnonzero(boxes_touch_region(plane.boxes_xyxy, mask.box_xyxy)):
         uuid, state = plane.uuids[place], plane.states[place]
         is_hidden = state is InstanceState.UNREVIEWED and not session.is_visible(
             mistake.plane, uuid
         )
-        if not is_hidden and plane.masks[place].iou(mask) >= _SAME_OBJECT_IOU:
-            return True
-    return False
+        if not is_hidden:
+            ious[uuid] = plane.masks[place].iou(mask)
+    best = max(ious, key=ious.__getitem__, default="")
+    return (mistake.plane, best) if best and ious[best] >= _SAME_OBJECT_IOU else None
+
+
+def is_rejected(session: AnnotationSession, mistake: Mistake) -> bool:
+    """Whether the instance that a mistake is about is rejected."""
+    subject = subject_of(session, mistake)
+    instance = None if subject is None else session.get(*subject)
+    return instance is not None and instance.state is InstanceState.REJECTED
+
+
+def answer_of(session: AnnotationSession, mistake: Mistake, *, is_right: bool) -> MistakeAnswer:
+    """Return the answer that fits what a session's image holds now.
+
+    Parameters
+    ----------
+    session
+        Of the mistake's image.
+    mistake
+        The mistake.
+    is_right
+        Whether a person said that the annotation is right, which its state alone does not tell.
+    """
+    is_missing = mistake.kind is MistakeKind.MISSING
+    if is_missing and is_rejected(session, mistake):
+        return MistakeAnswer.DISMISSED
+    if is_settled(session, mistake):
+        return MistakeAnswer.FIXED
+    instance = None if is_missing else session.get(mistake.plane, mistake.uuid)
+    is_done = instance is not None and instance.state in DONE_STATES
+    return MistakeAnswer.DISMISSED if is_right and is_done else MistakeAnswer.OPEN

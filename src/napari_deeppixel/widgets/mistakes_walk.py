@@ -57,6 +57,8 @@ class MistakeWalk(QObject):
         self._found: MistakeList | None = None
         self._path: Path | None = None
         self._position: int | None = None
+        # where one was before, the latest last
+        self._trail: list[int] = []
         self._is_saved = True
         self._writer = _Writer()
         self._timer = single_shot(self, _SAVE_MS, self._save)
@@ -87,33 +89,58 @@ class MistakeWalk(QObject):
         """Go through another list, from its file."""
         self.save_here()
         self._path, self._found, self._position = path, found, None
+        self._trail.clear()
         self.changed.emit()
 
     def close(self) -> None:
         """Go through none any more."""
         self.save_here()
         self._path, self._found, self._position = None, None, None
+        self._trail.clear()
         self.changed.emit()
 
-    def go(self, step: int, *, is_passed: Callable[[Mistake], bool]) -> Mistake | None:
-        """Go to the next open mistake (1) or the one before (-1); None: none is left that way.
+    def go(
+        self, step: int, *, is_passed: Callable[[Mistake], bool], is_shown: bool = True
+    ) -> Mistake | None:
+        """Go on to the next open mistake (1), or back to where one was (-1); None: none is left.
 
-        At an end, the walk goes on at the other one.
+        Back leads to what was decided too. At an end, the walk goes on at the other one.
+
+        Parameters
+        ----------
+        step
+            1 or -1.
+        is_passed
+            Whether an open mistake is left out on the way on.
+        is_shown
+            Whether the current one was shown to the person: the way back leads there.
         """
         if self._found is None:
             return None
-        mistakes = self._found.mistakes
-        total = len(mistakes)
-        start = self._position if self._position is not None else (-1 if step > 0 else total)
-        for way in range(1, total + 1):
-            position = (start + step * way) % total
-            if mistakes[position].is_open and not is_passed(mistakes[position]):
-                self._position = position
-                self.changed.emit()
-                return mistakes[position]
-        self._position = None
+        before = self._position
+        self._position = self._position_before() if step < 0 else self._next_open(is_passed)
+        if step > 0 and is_shown and before is not None and before != self._position:
+            self._trail.append(before)
         self.changed.emit()
+        return self.current
+
+    def _next_open(self, is_passed: Callable[[Mistake], bool]) -> int | None:
+        mistakes = () if self._found is None else self._found.mistakes
+        start = -1 if self._position is None else self._position
+        for way in range(1, len(mistakes) + 1):
+            position = (start + way) % len(mistakes)
+            if mistakes[position].is_open and not is_passed(mistakes[position]):
+                return position
         return None
+
+    def _position_before(self) -> int | None:
+        while self._trail:
+            position = self._trail.pop()
+            if position != self._position:
+                return position
+        # before the first that was shown: as the list has them
+        total = 0 if self._found is None else len(self._found.mistakes)
+        return ((self._position or 0) - 1) % total if total else None
 
     # -- answers ------------------------------------------------------------------------------
 
