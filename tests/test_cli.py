@@ -22,7 +22,7 @@ from PIL import Image
 from tests.fakes import ThresholdEngine
 
 from napari_deeppixel.batch.inputs import sample_paths
-from napari_deeppixel.cli import main
+from napari_deeppixel.cli import after_training, main, train
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import DeviceError
 from napari_deeppixel.core.instance import InstanceSet, label_image_to_instances
@@ -861,6 +861,53 @@ def test_signal_ends_training_with_a_checkpoint(
     assert "go on with: napari-deeppixel train data -o run --resume" in output.err
     assert {"last.pt", "best.safetensors"} <= {*names("run")}
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def _stop_at_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    tell_json = train._tell_json
+
+    def tell(event: Any) -> None:
+        tell_json(event)
+        if isinstance(event, StepEnded):
+            RunFolder(Path("run")).request_stop()
+
+    monkeypatch.setattr(train, "_tell_json", tell)
+
+
+@pytest.mark.usefixtures("dataset")
+def test_a_run_that_is_asked_to_stop_compares_the_best(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _stop_at_the_first_step(monkeypatch)
+    arguments = f"train data -o run --iterations 500 {SMALL} --json --compare --mistakes"
+    assert main(arguments.split()) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ended, compared, mistakes = events[-3:]
+    assert (ended["event"], ended["iteration"], ended["reason"]) == ("ended", 5, "stopped")
+    assert (compared["event"], mistakes["event"]) == ("compared", "mistakes")
+    assert {"comparison.json", "mistakes.json", "last.pt"} <= {*names("run")}
+
+
+@pytest.mark.usefixtures("dataset")
+def test_a_run_that_is_asked_to_stop_once_more_leaves_the_comparison(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _stop_at_the_first_step(monkeypatch)
+    compare_trained = after_training.compare_trained
+
+    def compare(trained: Any, cancel: Any) -> Any:
+        assert not cancel.is_cancelled, "the first request has been met"
+        later = (trained.run.stop_time_ns or 0) + 10**9
+        os.utime("run/stop", ns=(later, later))
+        return compare_trained(trained, cancel)
+
+    monkeypatch.setattr(after_training, "compare_trained", compare)
+    arguments = f"train data -o run --iterations 500 {SMALL} --json --compare --mistakes"
+    assert main(arguments.split()) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out.splitlines()[-1])["event"] == "ended"
+    assert "stopped; the weights are there" in output.err
+    assert not {"comparison.json", "mistakes.json"} & {*names("run")}
 
 
 @pytest.mark.usefixtures("dataset")

@@ -115,7 +115,7 @@ def test_spoilt_dataset_file(data: st.DataObject) -> None:
 
 def test_categories_can_be_added_where_another_program_used_up_the_numbers(tmp_path: Path) -> None:
     value = DatasetFile(categories=CELLS).to_json()
-    value["categories"][1]["id"] = 2**31 - 1
+    value["categories"][1]["id"] = 2**31
     (tmp_path / "dataset.json").write_text(json.dumps(value))
     dataset = Dataset.open(tmp_path)
     taken = {category.id for category in dataset.categories.categories}

@@ -1,6 +1,8 @@
 import json
 import math
 import multiprocessing
+import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,41 @@ def test_events_are_read_on_from_where_the_last_whole_line_ended(tmp_path: Path)
     assert run.read_events(offset) == ([], run.events.stat().st_size)
 
 
+def test_a_run_that_was_moved_with_its_dataset_tells_the_files_that_are_there_now(
+    tmp_path: Path,
+) -> None:
+    written = RunFolder(tmp_path / "set" / "runs" / "one")
+    written.samples.mkdir(parents=True)
+    (tmp_path / "set" / "dataset.json").touch()
+    events: list[FitEvent] = [
+        RunStarted(**(vars(EVENTS[0]) | {"dataset": tmp_path / "set"})),
+        SamplesDrawn(iteration=1, paths=(written.samples / "1.png",)),
+        FitEnded(weights=written.best, iteration=1),
+        Compared(path=written.comparison, is_better=True, reason=""),
+        MistakesFound(path=Path("C:\\set\\runs\\one\\mistakes.json"), count=1),
+    ]
+    lines = [f"{json.dumps(event_to_json(event))}\n" for event in events]
+    written.events.write_text("".join(lines))
+    # a copy, too: what it tells must not lead into the original
+    shutil.copytree(tmp_path / "set", tmp_path / "copy")
+    run = RunFolder(tmp_path / "copy" / "runs" / "one")
+    start, samples, ended, compared, mistakes = run.read_events()[0]
+    assert isinstance(start, RunStarted)
+    assert start.dataset == tmp_path / "copy"
+    assert samples == SamplesDrawn(iteration=1, paths=(run.samples / "1.png",))
+    assert ended == FitEnded(weights=run.best, iteration=1)
+    assert isinstance(compared, Compared)
+    assert compared.path == run.comparison
+    assert mistakes == MistakesFound(path=run.mistakes, count=1)
+
+
+def test_a_run_that_lies_elsewhere_keeps_its_dataset(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "elsewhere" / "run")
+    run.path.mkdir(parents=True)
+    run.events.write_text(f"{json.dumps(event_to_json(EVENTS[0]))}\n")
+    assert run.read_events()[0] == [EVENTS[0]]
+
+
 def _train(path: Path, begun: Any, end: Any) -> None:
     with RunFolder(path).alive():
         begun.set()
@@ -146,5 +183,11 @@ def test_a_stop_is_asked_for_and_taken_back(tmp_path: Path) -> None:
     assert not run.is_stop_requested
     run.request_stop()
     assert run.is_stop_requested
+    asked = run.stop_time_ns
+    assert asked is not None
+    os.utime(run.path / "stop", ns=(asked - 10**9, asked - 10**9))
+    run.request_stop()
+    assert run.stop_time_ns != asked - 10**9, "asked once more"
     run.forget_stop()
     assert not run.is_stop_requested
+    assert run.stop_time_ns is None

@@ -43,8 +43,8 @@ def test_each_kind_is_a_layer_of_outlines_in_its_colour(viewer: ViewerModel) -> 
     show(viewer)
     _, true, false, missed = outcome_layers(viewer)
     assert [layer.name for layer in (true, false, missed)] == [
-        "3 (new): true",
-        "3 (new): false",
+        "3 (new): right",
+        "3 (new): wrong",
         "3 (new): missed",
     ]
     # a and b at (10, 10) and (10, 40), c at (40, 10), the false one at (40, 40)
@@ -60,8 +60,8 @@ def test_what_was_there_is_hidden_and_comes_back(viewer: ViewerModel) -> None:
     show(viewer, name="4 (new)")
     assert [layer.name for layer in viewer.layers if layer.visible] == [
         "4 (new)",
-        "4 (new): true",
-        "4 (new): false",
+        "4 (new): right",
+        "4 (new): wrong",
         "4 (new): missed",
     ]
     restore(viewer)
@@ -88,7 +88,7 @@ def test_colour_images_are_shown_as_such(viewer: ViewerModel) -> None:
 def test_outlines_of_large_images_are_thicker(viewer: ViewerModel) -> None:
     labels = {OutcomeKind.TRUE: np.zeros((700, 80), np.uint16)}
     show_outcome(viewer, np.zeros((700, 80)), labels, name="large")
-    assert viewer.layers["large: true"].contour == 2
+    assert viewer.layers["large: right"].contour == 2
 
 
 def test_the_next_image_is_shown_in_the_same_layers_whatever_its_size(viewer: ViewerModel) -> None:
@@ -100,8 +100,8 @@ def test_the_next_image_is_shown_in_the_same_layers_whatever_its_size(viewer: Vi
     assert all(one is other for one, other in zip(before, after, strict=True))
     assert [layer.name for layer in after] == [
         "5 (new)",
-        "5 (new): true",
-        "5 (new): false",
+        "5 (new): right",
+        "5 (new): wrong",
         "5 (new): missed",
     ]
     assert image.contrast_limits[1] >= 1000

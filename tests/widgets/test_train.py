@@ -17,6 +17,7 @@ from tests.widgets.train_window import (
     started,
     step,
     training_set,
+    write_comparison,
     write_events,
     write_finished_run,
     write_pictures,
@@ -25,7 +26,15 @@ from tests.widgets.train_window import (
 from napari_deeppixel.dataset.annotated import ImageState
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.engine.library import ModelLibrary
-from napari_deeppixel.training.events import Evaluated, RunFailed
+from napari_deeppixel.training.events import (
+    Compared,
+    EndReason,
+    Evaluated,
+    FitEnded,
+    FitEvent,
+    MistakesFound,
+    RunFailed,
+)
 from napari_deeppixel.training.run_folder import RunFolder
 from napari_deeppixel.viewer.outcome_layers import outcome_layers
 from napari_deeppixel.widgets.train_runs import left_dataset, remember_left
@@ -221,6 +230,43 @@ def test_a_run_left_by_a_closed_window_is_offered(window: TrainWindow, dataset: 
     assert left_dataset() is None
 
 
+def test_a_run_of_another_dataset_is_told_of_and_shown(
+    window: TrainWindow, dataset: Dataset, tmp_path: Path
+) -> None:
+    run = made_run(dataset)
+    write_events(run, half_a_run(dataset))
+    other = training_set(tmp_path / "other")
+    with run.alive():
+        window.open_dataset(dataset)
+        window.wait(lambda: window.watch.is_alive and window.watch.is_read)
+        window.dock.data.import_path(other.path)
+        window.wait(lambda: window.train._dataset == other.path)
+        window.settle()
+        assert window.text("train.left") == "A training run on set goes on."
+        window.find("train.show_left").click()
+        window.wait(lambda: window.watch.is_alive and window.watch.run == run)
+        assert not visible(window, "train.show_left")
+
+
+def test_a_run_that_is_hidden_by_an_earlier_one_keeps_train_from_starting_another(
+    window: TrainWindow, dataset: Dataset
+) -> None:
+    window.train.others._timer.setInterval(100)
+    run, earlier = made_run(dataset), made_run(dataset, "2026-01-01_00-00-00")
+    write_events(run, half_a_run(dataset))
+    write_events(earlier, half_a_run(dataset))
+    with run.alive():
+        window.open_dataset(dataset)
+        window.wait(lambda: window.watch.is_alive and window.watch.is_read)
+        window.train.follow(earlier)
+        window.wait(lambda: window.watch.is_read)
+        assert not window.watch.is_alive
+        assert not window.find("train.train").isEnabled()
+        assert visible(window, "train.show_left")
+    window.wait(window.find("train.train").isEnabled)
+    assert not visible(window, "train.show_left")
+
+
 def test_steps_show_without_an_evaluation_and_the_other_way_round(
     window: TrainWindow, dataset: Dataset
 ) -> None:
@@ -281,7 +327,7 @@ def test_the_best_of_a_row_is_bold(window: TrainWindow) -> None:
 
 
 @pytest.mark.usefixtures("finished")
-def test_an_image_opens_with_what_is_true_false_and_missed(window: TrainWindow) -> None:
+def test_an_image_opens_with_what_is_right_wrong_and_missed(window: TrainWindow) -> None:
     mine = window.viewer.add_image(annotated("a").instances.label_image(), name="mine")
     window.result.open_image("3.png", ())
     window.wait(lambda: bool(outcome_layers(window.viewer)))
@@ -290,7 +336,8 @@ def test_an_image_opens_with_what_is_true_false_and_missed(window: TrainWindow) 
     assert (true.data[15, 15] > 0, true.data[15, 45] > 0) == (True, True)
     assert not false.data.any()
     assert missed.data[45, 15] > 0
-    assert "true 2" in window.text("train.legend")
+    assert "right 2" in window.text("train.legend")
+    assert "wrong 0" in window.text("train.legend")
     assert not mine.visible
     role = window.find("train.role")
     role.setCurrentIndex(role.findText("current"))
@@ -360,6 +407,96 @@ def test_a_model_that_is_not_better_is_used_only_if_a_person_insists(
     window.settle()
     assert "AP is 0.100 lower." in asked[0]
     assert ModelLibrary().current == "nuclei"
+
+
+def write_uncompared_run(dataset: Dataset, *more: FitEvent, num_val: int = 2) -> RunFolder:
+    """Write a run that is over and has weights, and no comparison yet."""
+    run = made_run(dataset)
+    write_events(run, [started(dataset, num_val=num_val), step(50, 1.0)])
+    write_events(run, [FitEnded(weights=run.best, iteration=100), *more])
+    shutil.copy(PACKAGED, run.best)
+    return run
+
+
+def test_a_model_that_was_not_compared_is_used_if_a_person_insists(
+    window: TrainWindow, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    mistakes = MistakesFound(path=made_run(dataset).mistakes, count=3)
+    write_uncompared_run(dataset, mistakes, num_val=0)
+    window.open_dataset(dataset)
+    window.wait(lambda: visible(window, "train.use"))
+    assert window.text("train.verdict") == "Not compared: there is no image to choose by."
+    assert window.find("train.mistakes").text() == "Review label mistakes (3)"
+    assert visible(window, "train.mistakes")
+    assert not visible(window, "train.comparison")
+    assert not visible(window, "train.images")
+    asked = []
+
+    def answer(*args: Any) -> QMessageBox.StandardButton:
+        asked.append(args[2])
+        return QMessageBox.StandardButton.Yes
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    with qtbot.waitSignal(window.train.model_used, timeout=60_000) as used:
+        window.find("train.use").click()
+    assert ModelLibrary().current == used.args[0] != "nuclei"
+    assert "no image to choose by" in asked[0]
+
+
+def test_a_damaged_comparison_is_told_in_a_sentence_and_the_model_can_be_used(
+    window: TrainWindow, dataset: Dataset
+) -> None:
+    run = made_run(dataset)
+    compared = Compared(path=run.comparison, is_better=True, reason="")
+    write_uncompared_run(dataset, compared)
+    run.comparison.write_bytes(b"\x80\xff" * 500)
+    window.open_dataset(dataset)
+    window.wait(lambda: visible(window, "train.use"))
+    told = window.text("train.verdict").removeprefix(str(run.comparison))
+    assert "no comparison of models can be read" in told
+    assert len(told) < 200
+    assert not visible(window, "train.comparison")
+    # a path has no blank to wrap at, and must not widen the window
+    width = window.result.minimumSizeHint().width()
+    window.result.show_uncompared("x" * 500)
+    assert window.result.minimumSizeHint().width() == width
+    # it is not read again at each look
+    assert not window.train._loading.is_running
+
+
+def test_a_run_that_was_stopped_is_compared_and_can_be_gone_on_with(
+    window: TrainWindow, dataset: Dataset
+) -> None:
+    run = write_uncompared_run(dataset)
+    stopped = FitEnded(weights=run.best, iteration=50, reason=EndReason.STOPPED)
+    write_events(run, [stopped, write_comparison(run, dataset)])
+    run.last.touch()
+    window.open_dataset(dataset)
+    window.wait(lambda: window.result.comparison is not None)
+    assert visible(window, "train.use")
+    assert visible(window, "train.resume")
+    assert window.text("train.failure") == ""
+
+
+def test_what_follows_the_training_can_be_left(window: TrainWindow, dataset: Dataset) -> None:
+    run = made_run(dataset)
+    write_events(run, half_a_run(dataset))
+    with run.alive():
+        window.open_dataset(dataset)
+        window.wait(lambda: window.watch.is_read and window.watch.is_alive)
+        window.find("train.stop").click()
+        first = run.stop_time_ns
+        assert first is not None
+        stopped = FitEnded(weights=run.best, iteration=50, reason=EndReason.STOPPED)
+        write_events(run, [stopped])
+        stop = window.find("train.stop")
+        window.wait(stop.isEnabled)
+        assert run.stop_time_ns == first, "one request is no wish to leave the comparison"
+        assert stop.text() == "End without comparing"
+        stop.click()
+        assert (run.stop_time_ns or 0) > first
+    window.wait(lambda: not window.watch.is_alive)
+    assert stop.text() == "Stop and keep the best"
 
 
 @pytest.mark.usefixtures("finished")

@@ -67,7 +67,9 @@ def test_cancel_keeps_napari_open(
     main = window.dock.window()
     assert not main.close()
     assert main.isVisible()
-    assert asked == ["step 50 of 100 · 2 min left · best AP 0.400, AP50 0.700"]
+    assert asked == [
+        "A training run is at step 50 of 100 · 2 min left · best AP 0.400, AP50 0.700."
+    ]
     assert not run.is_stop_requested
     assert window.watch.is_alive
     answer(monkeypatch, ClosingChoice.LEAVE)
@@ -90,6 +92,21 @@ def test_let_it_run_lets_napari_close_and_leaves_the_run(
 def test_stop_asks_the_run_to_end_and_lets_napari_close(
     window: TrainWindow, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answer(monkeypatch, ClosingChoice.STOP)
+    assert close_event_passes(window)
+    assert run.is_stop_requested
+
+
+def test_a_run_of_another_dataset_is_asked_about_too(
+    window: TrainWindow, run: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = training_set(tmp_path / "other")
+    window.dock.data.import_path(other.path)
+    window.wait(lambda: window.watch.run is None)
+    asked = answer(monkeypatch, ClosingChoice.CANCEL)
+    assert not close_event_passes(window)
+    assert asked == ["A training run on set goes on."]
+    assert not run.is_stop_requested
     answer(monkeypatch, ClosingChoice.STOP)
     assert close_event_passes(window)
     assert run.is_stop_requested
@@ -131,5 +148,5 @@ def test_the_question_has_three_answers(qtbot: Any, choice: ClosingChoice) -> No
         next(each for each in box.buttons() if each.text() == choice.value).click()
 
     QTimer.singleShot(100, click)
-    assert ask_closing(parent, "step 5 of 9") is choice
+    assert ask_closing(parent, "A training run is at step 5 of 9.") is choice
     assert told == ["A training run is at step 5 of 9."]

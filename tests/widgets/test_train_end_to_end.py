@@ -93,3 +93,7 @@ def test_a_run_that_is_killed_is_gone_on_with_and_stopped(window: TrainWindow) -
     assert ended is not None
     assert ended.reason is EndReason.STOPPED
     assert ended.weights.is_file()
+    # a stop that is asked for leads to what a person can use
+    window.wait(lambda: window.result.comparison is not None)
+    assert window.find("train.use").isVisible()
+    assert window.find("train.resume").isVisible()

@@ -9,9 +9,11 @@ from tests.widgets.train_window import figures, half_a_run, started, step, train
 
 from napari_deeppixel.training.evaluate import Figures
 from napari_deeppixel.training.events import (
+    Compared,
     EndReason,
     Evaluated,
     FitEnded,
+    MistakesFound,
     RunFailed,
     RunStarted,
     Warned,
@@ -42,6 +44,19 @@ def test_the_status_tells_step_time_left_and_the_best(log: RunLog) -> None:
     assert status_of(log) == "step 50 of 100 · 2 min left · best AP 0.400, AP50 0.700"
 
 
+def test_after_the_training_the_status_tells_what_is_done(log: RunLog, start: RunStarted) -> None:
+    ended = FitEnded(weights=Path("b"), iteration=60)
+    log.take([ended])
+    assert status_of(log).startswith("Comparing")
+    log.take([Compared(path=Path("c"), is_better=True, reason="")])
+    assert status_of(log).startswith("Looking for label mistakes")
+    no_val = RunLog()
+    no_val.take([RunStarted(**(vars(start) | {"num_val": 0})), ended])
+    assert status_of(no_val).startswith("Looking for label mistakes")
+    no_val.take([MistakesFound(path=Path("m"), count=0)])
+    assert status_of(no_val) == "Ending…"
+
+
 def test_before_the_first_event_the_run_is_starting() -> None:
     assert status_of(RunLog()).startswith("Starting")
 
@@ -50,10 +65,11 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(
     log: RunLog, start: RunStarted
 ) -> None:
     log.take([RunFailed(message="no memory")])
+    log.take([Compared(path=Path("c"), is_better=True, reason="")])
     log.take([RunStarted(**(vars(start) | {"first_iteration": 30}))])
     assert log.losses == {10: 2.0}
     assert list(log.figures) == [25]
-    assert (log.best, log.failed) == (25, None)
+    assert (log.best, log.failed, log.compared) == (25, None, None)
 
 
 def test_a_resumed_run_is_at_its_checkpoint_before_its_first_step(

@@ -83,8 +83,11 @@ def _train(
     cancel = CancelToken()
     with _stopped_by_signals(cancel):
         reason = _fit(plan, folder, reporter, is_resumed=is_resumed, cancel=cancel)
-        if reason is not EndReason.STOPPED and reporter.is_first:
-            _after(plan, dataset, folder, arguments, reporter=reporter, cancel=cancel)
+        # whoever asked by the folder waits for the comparison; whoever pressed Ctrl-C does not
+        is_over = reason is EndReason.STOPPED and cancel.is_cancelled
+        if not is_over and reporter.is_first:
+            until_asked = _AskedAgain(folder, cancel)
+            _after(plan, dataset, folder, arguments, reporter=reporter, cancel=until_asked)
     if reason is EndReason.STOPPED:
         complain(f"stopped; go on with: napari-deeppixel train {dataset} -o {folder.path} --resume")
     return 0
@@ -240,6 +243,29 @@ def _started(plan: "Plan", dataset: Path, device: str) -> "FitEvent":
         categories=tuple(category.name for category in categories),
         notes=plan.notes,
     )
+
+
+class _AskedAgain(CancelToken):
+    """Ends what follows the training: at a signal, or when the folder is asked to stop once more.
+
+    Parameters
+    ----------
+    folder
+        Of the run; a request that is there already has been met.
+    signals
+        Is set by signals.
+    """
+
+    def __init__(self, folder: "RunFolder", signals: CancelToken) -> None:
+        super().__init__()
+        self._folder, self._signals, self._met = folder, signals, folder.stop_time_ns
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody asked to stop."""
+        if super().is_cancelled or self._signals.is_cancelled:
+            return True
+        return self._folder.stop_time_ns not in (None, self._met)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ _KNOWN_CATEGORY_KEYS = ("id", "name", "color", "key")
 _KNOWN_SPLIT_KEYS = ("seed", "val", "test")
 
 # as other programs count
-_MAX_CATEGORY_ID = (1 << 31) - 1
+_MAX_CATEGORY_ID = 1 << 31
 
 
 @dataclass(frozen=True, kw_only=True)

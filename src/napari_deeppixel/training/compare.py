@@ -35,6 +35,8 @@ from napari_deeppixel.training.verdict import ImageChange, Verdict, image_change
 from napari_deeppixel.training.verdict import judge as judge
 
 _VERSION = 1
+# characters of another error in ours
+_MAX_TOLD = 120
 
 ReportProgress = Callable[[Progress], None]
 
@@ -172,8 +174,16 @@ def load_comparison(path: Path | str) -> Comparison:
         if isinstance(error, AnnotationError):
             raise
         raise AnnotationError(
-            f"{path}: no comparison of models can be read ({error!r}): compare them again"
+            f"{path}: no comparison of models can be read ({_why(error)}): compare them again"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """Return an error in a few words: some quote the whole file."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"no text from byte {error.start:,} on"
+    told = f"{type(error).__name__}: {error}".splitlines()[0]
+    return told if len(told) <= _MAX_TOLD else f"{told[:_MAX_TOLD]}…"
 
 
 def models_to_compare(

@@ -4,14 +4,22 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from filelock import FileLock, Timeout
 
 from napari_deeppixel.core.errors import AnnotationError, DeepPixelError
-from napari_deeppixel.training.events import FitEvent, event_from_json
+from napari_deeppixel.training.events import (
+    Compared,
+    FitEnded,
+    FitEvent,
+    MistakesFound,
+    RunStarted,
+    SamplesDrawn,
+    event_from_json,
+)
 
 # `is_alive` elsewhere holds the lock for a moment; and the processes that make crops look after 5 s
 # whether the run that they work for was killed, and share its lock (filelock before 4.0)
@@ -93,6 +101,14 @@ class RunFolder:
         return self._stop.exists()
 
     @property
+    def stop_time_ns(self) -> int | None:
+        """When somebody asked the run to stop, the last time; None: nobody did."""
+        try:
+            return self._stop.stat().st_mtime_ns
+        except OSError:
+            return None
+
+    @property
     def was_begun(self) -> bool:
         """Whether a process ever trained in this folder, if only for a moment."""
         return self._lock_path.exists()
@@ -149,7 +165,8 @@ class RunFolder:
         """Return the events from a byte of the file on, and where to go on from.
 
         A line that is not finished yet waits for the next call; lines that are none of ours, as
-        of another version, are passed over.
+        of another version, are passed over. Files are those of this folder, wherever it was when
+        they were written.
         """
         try:
             with self.events.open("rb") as file:
@@ -161,10 +178,35 @@ class RunFolder:
         events = []
         for line in whole.splitlines():
             try:
-                events.append(event_from_json(json.loads(line)))
+                events.append(self._here(event_from_json(json.loads(line))))
             except (ValueError, AttributeError, DeepPixelError):
                 continue
         return events, offset + len(whole)
+
+    def _here(self, event: FitEvent) -> FitEvent:
+        """Return an event with the paths that hold now: the folder may be moved or copied."""
+        match event:
+            case RunStarted():
+                return replace(event, dataset=self._dataset_of(event))
+            case SamplesDrawn():
+                return replace(event, paths=tuple(self.samples / _name(p) for p in event.paths))
+            case FitEnded():
+                return replace(event, weights=self.path / _name(event.weights))
+            case Compared() | MistakesFound():
+                return replace(event, path=self.path / _name(event.path))
+        return event
+
+    def _dataset_of(self, event: RunStarted) -> Path:
+        above = self.path.parent.parent
+        is_dataset = (above / "dataset.json").is_file()
+        if self.path.parent == runs_folder(above) and is_dataset:
+            return above
+        return event.dataset
+
+
+def _name(path: Path) -> str:
+    # of any system: it takes both slashes
+    return PureWindowsPath(path).name
 
 
 def runs_folder(dataset: Path) -> Path:

@@ -21,8 +21,8 @@ _CONTOUR_PX, _LARGE_CONTOUR_PX, _LARGE_SIDE = 1, 2, 600
 class OutcomeKind(StrEnum):
     """What became of an object; captions for people."""
 
-    TRUE = "true"
-    FALSE = "false"
+    TRUE = "right"
+    FALSE = "wrong"
     MISSED = "missed"
 
 

@@ -1,12 +1,13 @@
 """The Train tab: learn from a dataset, watch it, compare, and use what is better."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.progress import CancelToken
@@ -18,8 +19,9 @@ from napari_deeppixel.widgets.job import find_devices
 from napari_deeppixel.widgets.review_panels import collapsible
 from napari_deeppixel.widgets.train_choices import TrainChoices
 from napari_deeppixel.widgets.train_closing import ClosingChoice, ClosingGuard, ask_closing
-from napari_deeppixel.widgets.train_log import status_of
+from napari_deeppixel.widgets.train_log import RunLog, status_of
 from napari_deeppixel.widgets.train_models import ModelsPanel, ModelStore
+from napari_deeppixel.widgets.train_others import OtherRun, OtherRuns
 from napari_deeppixel.widgets.train_outcome import OutcomeViewer
 from napari_deeppixel.widgets.train_progress import RunProgress
 from napari_deeppixel.widgets.train_result import ResultPanel
@@ -40,6 +42,7 @@ from napari_deeppixel.widgets.worker import BackgroundTask, ReportProgress, Work
 # a step of a large network and a save take seconds; a run that hangs takes for ever
 _STOP_PATIENCE_MS = 30_000
 _NEW_RUN = "choose a run to look at"
+_STOP, _STOP_COMPARING = "Stop and keep the best", "End without comparing"
 
 
 class TrainTab(QWidget):
@@ -90,14 +93,20 @@ class TrainTab(QWidget):
         self._is_shut_down, self._has_devices = False, False
         # of the run that is followed, which may go on while another dataset is open
         self._dataset: Path | None = None
-        self._is_stopping = False
+        self._is_stopping, self._had_ended = False, False
+        # why the comparison of the run cannot be shown
+        self._unreadable = ""
+        # of a run that an earlier window left, and of one that is being started
+        self._left: Path | None = None
+        self._begun_on: Path | None = None
+        self.others = OtherRuns(self)
         self.store = ModelStore(self)
         self.watch = RunWatch(self)
         self.outcomes = OutcomeViewer(viewer, self)
         self.guard = ClosingGuard(self, self._may_close)
         self._starting = self._task(self._on_started)
         self._finding = self._task(self._on_found)
-        self._loading = self._task(self._on_comparison)
+        self._loading = self._task(self._on_comparison, self._on_unreadable)
         self._killing = self._task(self._on_killed)
         self._listing = self._task(self._on_devices)
         self._looking = self._task(self._on_left)
@@ -107,10 +116,14 @@ class TrainTab(QWidget):
         self._connect()
         self._on_dataset_changed()
 
-    def _task(self, slot: Callable[[Any], None]) -> BackgroundTask:
+    def _task(
+        self,
+        slot: Callable[[Any], None],
+        failed: Callable[[BaseException], None] | None = None,
+    ) -> BackgroundTask:
         task = BackgroundTask(self)
         task.yielded.connect(slot)
-        task.failed.connect(self._on_failed)
+        task.failed.connect(failed or self._on_failed)
         task.finished.connect(self._show_state)
         return task
 
@@ -126,7 +139,7 @@ class TrainTab(QWidget):
             "may be closed.",
         )
         self.stop_button = button(
-            "Stop and keep the best",
+            _STOP,
             "train.stop",
             "Finish the step, save, and end; the best weights so far are compared with those in "
             "use.",
@@ -174,6 +187,11 @@ class TrainTab(QWidget):
         outer.addWidget(TallArea(content))
         for each in (self.left_button, self.kill_button):
             each.hide()
+        for note in (self.note, self.result.verdict, self.progress.failure):
+            # paths have no blanks to wrap at: they must not widen the window
+            policy = note.sizePolicy()
+            policy.setHorizontalPolicy(QSizePolicy.Policy.Ignored)
+            note.setSizePolicy(policy)
 
     def _connect(self) -> None:
         self.summary.data_wanted.connect(self.data_wanted)
@@ -186,6 +204,8 @@ class TrainTab(QWidget):
         self.progress.resume_wanted.connect(self.resume)
         self.watch.changed.connect(self._on_run_said)
         self.watch.ended.connect(self._on_run_ended)
+        self.others.changed.connect(self._show_left)
+        self.others.ended.connect(self._on_other_ended)
         self.result.use_wanted.connect(self.use_new)
         self.result.keep_wanted.connect(self._on_keep)
         self.result.roll_back_wanted.connect(self.store.roll_back)
@@ -213,10 +233,9 @@ class TrainTab(QWidget):
         self.runs.hide()
         self._say_problem("")
         if path is not None:
-            self.left_note.say("")
-            self.left_button.hide()
+            self._left = None
             self._find()
-        self._show_state()
+        self._show_left()
 
     def _find(self) -> None:
         path = self._dataset
@@ -250,9 +269,14 @@ class TrainTab(QWidget):
 
     def follow(self, run: RunFolder | None, *, is_alive: bool = False) -> None:
         """Show a run; `is_alive`: it was just started."""
+        if self.watch.run is not None and self.watch.is_alive and self._dataset is not None:
+            self.others.add(self.watch.run, self._dataset)
+        if run is not None:
+            self.others.drop(run)
+        self._unreadable = ""
         self._loading.abandon()
         self._patience.stop()
-        self._is_stopping = False
+        self._is_stopping, self._had_ended = False, False
         self.kill_button.hide()
         if self.outcomes.shown is not None:
             self.outcomes.forget()
@@ -265,7 +289,7 @@ class TrainTab(QWidget):
     def train(self) -> None:
         """Start a run with the choices of the form."""
         dataset = self._datasets.dataset
-        if dataset is None or self._starting.is_running or self.watch.is_alive:
+        if dataset is None or self._is_busy:
             return
         self._say_problem("")
         save = self._saving_of_open()
@@ -283,12 +307,17 @@ class TrainTab(QWidget):
         def work(_cancel: CancelToken, _report: ReportProgress) -> Iterator[RunFolder]:
             yield from started
 
+        self._begun_on = self._dataset
         self._starting.start(work)
         self._show_state()
 
     def _on_started(self, run: RunFolder) -> None:
         # now, not when the window closes: it may be killed
-        remember_left(self._dataset)
+        remember_left(self._begun_on)
+        if self._begun_on != self._dataset and self._begun_on is not None:
+            # another dataset was opened meanwhile
+            self.others.add(run, self._begun_on)
+            return
         self.follow(run, is_alive=True)
         self._find()
 
@@ -297,14 +326,18 @@ class TrainTab(QWidget):
         if not self.watch.is_alive or not self._request_stop():
             return
         self._is_stopping = True
-        self.note.say("Stopping: this step is finished, then the best weights are compared…")
+        if self.watch.log.ended is None:
+            self.note.say("Stopping: this step is finished, then the best weights are compared…")
+        else:
+            self.note.say("Stopping: the weights are kept as they are…")
         self._patience.start()
         self._show_state()
 
     def _request_stop(self) -> bool:
         run = self.watch.run
         try:
-            if run is not None and not run.is_stop_requested:
+            # once only: a run that compares takes another request as the wish to leave that
+            if run is not None and (self.watch.log.ended is not None or not run.is_stop_requested):
                 run.request_stop()
         except OSError as error:
             self._say_problem(str(error))
@@ -314,7 +347,8 @@ class TrainTab(QWidget):
     def _offer_kill(self) -> None:
         if self.watch.is_alive:
             self.note.say(
-                "The run goes on 30 s after it was asked to stop: it may be comparing, or hang."
+                "The run goes on 30 s after it was asked to stop: it may finish a long step, or "
+                "hang."
             )
             self.kill_button.show()
 
@@ -337,15 +371,26 @@ class TrainTab(QWidget):
         if self._is_stopping and self.watch.is_alive and log.ended is None:
             # a run that begins forgets what was asked of it before
             self._request_stop()
+        if self._is_stopping and log.ended is not None and not self._had_ended:
+            # what follows takes minutes, and may be left by a second request
+            self._is_stopping = False
+            self._patience.stop()
+            self.kill_button.hide()
+            self.note.say("")
+        self._had_ended = log.ended is not None
         self.result.show_mistakes(None if log.mistakes is None else log.mistakes.count)
         run = self.watch.run
         if log.started is not None and run is not None and self.runs.findData(str(run.path)) < 0:
             # it is listed from its first event on
             self._find()
-        is_shown = self.result.comparison is not None
-        if log.compared is not None and not is_shown and not self._loading.is_running:
+        if log.compared is None and self.watch.is_alive:
+            # it is gone on with: what was compared are other weights
+            self.result.show_comparison(None, Path(), Path())
+        is_wanted = self.result.comparison is None and not self._unreadable
+        if log.compared is not None and is_wanted and not self._loading.is_running:
             path = log.compared.path
             self._loading.start(lambda *_: iter([load_comparison(path)]))
+        self._offer_uncompared()
         self._note_seen()
         self._show_state()
 
@@ -354,8 +399,8 @@ class TrainTab(QWidget):
         self._is_stopping = False
         self.kill_button.hide()
         self.note.say("")
-        if left_dataset() == self._dataset:
-            remember_left(None)
+        self._forget_left(self._dataset)
+        self._offer_uncompared()
         if self.watch.log.mistakes is None and self.watch.log.compared is not None:
             self.result.show_mistakes(None)
         self._note_seen()
@@ -366,6 +411,24 @@ class TrainTab(QWidget):
         run = self.watch.run
         if run is not None and self.watch.is_read and not self.watch.is_alive and self.isVisible():
             note_seen(run)
+
+    def _offer_uncompared(self) -> None:
+        """Offer the weights of a run that is over and of which there is no comparison."""
+        watch, log = self.watch, self.watch.log
+        is_over = watch.is_read and not watch.is_alive
+        has_comparison = log.compared is not None and not self._unreadable
+        if not is_over or not watch.has_weights or has_comparison or self.result.isVisibleTo(self):
+            return
+        has_val = log.started is None or bool(log.started.num_val)
+        reason = "Not compared." if has_val else "Not compared: there is no image to choose by."
+        self.result.show_uncompared(self._unreadable or reason)
+        self.result.show_mistakes(None if log.mistakes is None else log.mistakes.count)
+
+    def _on_unreadable(self, error: BaseException) -> None:
+        self._unreadable = str(error) or repr(error)
+        self._offer_uncompared()
+        if not isinstance(error, DeepPixelError | OSError):
+            raise error
 
     def _on_comparison(self, comparison: Comparison) -> None:
         compared = self.watch.log.compared
@@ -379,18 +442,19 @@ class TrainTab(QWidget):
     # -- models -------------------------------------------------------------------------------
 
     def use_new(self) -> None:
-        """Put the new model into the library, and use it; asks if it is not better."""
+        """Put the new model into the library, and use it; asks if it is not known to be better."""
         run, comparison = self.watch.run, self.result.comparison
-        if run is None or comparison is None:
+        if run is None:
             return
-        if not comparison.verdict.is_better and not self._wants_worse(comparison.verdict.reason):
+        is_better = comparison is not None and comparison.verdict.is_better
+        if not is_better and not self._wants_worse(self.result.verdict.text()):
             return
         self.store.add(run.best, is_used=True)
 
     def _wants_worse(self, reason: str) -> bool:
         answer = QMessageBox.question(
             self,
-            "Use a model that is not better?",
+            "Use a model that is not known to be better?",
             f"{reason}\n\nUse it all the same? Roll back brings the other one back.",
             QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.Cancel,
             QMessageBox.StandardButton.Cancel,
@@ -420,11 +484,18 @@ class TrainTab(QWidget):
     # -- state --------------------------------------------------------------------------------
 
     def _show_state(self) -> None:
-        is_busy = self._starting.is_running or self.watch.is_alive
         dataset, summary = self._datasets.dataset, self.summary.summary
         has_images = summary is None or bool(sum(summary.num_images.values()))
-        self.train_button.setEnabled(dataset is not None and not is_busy and has_images)
+        self.train_button.setEnabled(dataset is not None and not self._is_busy and has_images)
         self.stop_button.setEnabled(self.watch.is_alive and not self._is_stopping)
+        is_comparing = self.watch.is_alive and self.watch.log.ended is not None
+        self.stop_button.setText(_STOP_COMPARING if is_comparing else _STOP)
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a run of the open dataset is begun or goes on, shown or not."""
+        is_other = self._dataset is not None and self.others.of(self._dataset)
+        return self._starting.is_running or self.watch.is_alive or is_other
 
     def _say_problem(self, message: str) -> None:
         self.note.say(message, color=RED if message else AMBER)
@@ -459,31 +530,68 @@ class TrainTab(QWidget):
         self._looking.start(_living(path))
 
     def _on_left(self, path: Path) -> None:
-        if self._datasets.dataset is None:
-            self.left_note.say(f"A training run on {path.name} goes on.")
-            self.left_button.show()
+        self._left = path if self._datasets.dataset is None else None
+        self._show_left()
+
+    def _show_left(self) -> None:
+        """Tell of a run that goes on and is not shown."""
+        others = self.others.all
+        path = others[0].dataset if others else self._left
+        self.left_note.say("" if path is None else f"A training run on {path.name} goes on.")
+        self.left_button.setVisible(path is not None)
+        self._show_state()
 
     def _on_show_left(self) -> None:
-        path = left_dataset()
-        if path is not None:
-            self.dataset_wanted.emit(path)
+        others = self.others.all
+        if others and others[0].dataset == self._dataset and self._datasets.dataset is not None:
+            self.follow(others[0].run, is_alive=True)
+            self._mark_run()
+        elif others or self._left is not None:
+            self.dataset_wanted.emit(others[0].dataset if others else self._left)
+
+    def _on_other_ended(self, other: OtherRun) -> None:
+        self._forget_left(other.dataset)
+        if other.dataset == self._dataset:
+            self._find()
+
+    def _forget_left(self, dataset: Path | None) -> None:
+        """Forget that a run on a dataset goes on; another may."""
+        if left_dataset() == dataset:
+            others = self.others.all
+            remember_left(others[0].dataset if others else None)
 
     def _may_close(self) -> bool:
-        """Ask what becomes of the run; return whether the window may close."""
-        if not self.watch.is_alive or self._is_shut_down:
+        """Ask what becomes of each run; return whether the window may close."""
+        if self._is_shut_down:
             return True
-        choice = ask_closing(self, status_of(self.watch.log))
-        if choice is ClosingChoice.STOP:
-            self.stop()
-        return choice is not ClosingChoice.CANCEL
+        asked: list[tuple[str, Callable[[], None]]] = []
+        if self.watch.is_alive:
+            asked.append((_closing_text(self.watch.log), self.stop))
+        for other in self.others.all:
+            asked.append((other.caption, partial(self._stop_other, other)))
+        stops = []
+        for text, stop in asked:
+            choice = ask_closing(self, text)
+            if choice is ClosingChoice.CANCEL:
+                return False
+            if choice is ClosingChoice.STOP:
+                stops.append(stop)
+        for stop in stops:
+            stop()
+        return True
+
+    def _stop_other(self, other: OtherRun) -> None:
+        try:
+            other.run.request_stop()
+        except OSError as error:
+            self._say_problem(str(error))
 
     def shut_down(self) -> None:
         """Stop all work of the window; the run goes on. May be called more than once."""
         if self._is_shut_down:
             return
         self._is_shut_down = True
-        is_alive = self.watch.is_alive or self._starting.is_running
-        if is_alive:
+        if self.watch.is_alive or self._starting.is_running or self.others.all:
             show_info("The training goes on. It is found again when DeepPixel is opened.")
         self.guard.shut_down()
         self._patience.stop()
@@ -497,10 +605,17 @@ class TrainTab(QWidget):
         ):
             task.abandon()
         self.watch.shut_down()
+        self.others.shut_down()
         self.progress.shut_down()
         self.outcomes.shut_down()
         self.summary.shut_down()
         self.store.shut_down()
+
+
+def _closing_text(log: RunLog) -> str:
+    """Return where the run that is shown is, as a sentence."""
+    status = status_of(log)
+    return f"A training run is at {status}." if log.started and not log.ended else status
 
 
 def _living(path: Path) -> Work:

@@ -84,7 +84,7 @@ class TrainChoices:
         self.learning_rate = named(
             QDoubleSpinBox(),
             "train.learning_rate",
-            "Size of a step at its largest, AdamW's. auto: 0.0003 from a model, 0.001 from random "
+            "Size of a step at its largest, AdamW's. auto: 0.0001 from a model, 0.001 from random "
             "weights.",
         )
         self.learning_rate.setDecimals(6)

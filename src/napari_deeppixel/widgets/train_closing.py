@@ -76,12 +76,12 @@ class ClosingGuard(QObject):
 
 
 def ask_closing(parent: QWidget, status: str) -> ClosingChoice:
-    """Ask what becomes of a run that is at some status."""
+    """Ask what becomes of a run; `status` says which and where it is, in a sentence."""
     box = QMessageBox(parent)
     box.setObjectName("train.closing")
     box.setIcon(QMessageBox.Icon.Question)
     box.setWindowTitle("Training goes on")
-    box.setText(f"A training run is at {status}.")
+    box.setText(status)
     box.setInformativeText(
         "Stop it and keep the best weights so far, or let it run without napari? It is found again "
         "when DeepPixel is opened."

@@ -98,9 +98,9 @@ class ImageTable(QAbstractTableModel):
 
     headers = ("Image", "New", "Current", "Change")
     _about = (
-        "Double-click: open it in napari.",
-        "True / false / missed objects of the new model, at IoU 0.50.",
-        "True / false / missed objects of the model in use, at IoU 0.50.",
+        "Click: open it in napari.",
+        "Right / wrong / missed objects of the new model, at IoU 0.50.",
+        "Right / wrong / missed objects of the model in use, at IoU 0.50.",
         "How much better the new model is here, -1 to 1: IoU of what matched over TP + FP + FN.",
     )
 

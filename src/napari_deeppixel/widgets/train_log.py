@@ -96,6 +96,8 @@ class RunLog:
 
     def _start(self, event: RunStarted) -> None:
         self.started, self.step, self.ended, self.failed = event, None, None, None
+        # of weights that are not the best any more
+        self.compared, self.mistakes = None, None
         # what came after the checkpoint is done again
         first = event.first_iteration
         self.losses = {at: loss for at, loss in self.losses.items() if at <= first}
@@ -168,12 +170,21 @@ def figures_text(figures: Figures) -> str:
     )
 
 
+def _afterwards(log: RunLog) -> str:
+    """Return what a run does that has its weights."""
+    if log.compared is None and log.mistakes is None and log.started and log.started.num_val:
+        return "Comparing the new model with the one in use…"
+    if log.mistakes is None:
+        return "Looking for label mistakes…"
+    return "Ending…"
+
+
 def status_of(log: RunLog) -> str:
     """Return where a run that is alive is, in a line."""
     if log.started is None:
         return "Starting: loading PyTorch and the images…"
     if log.ended is not None:
-        return "Comparing the new model with the one in use…"
+        return _afterwards(log)
     parts = [f"step {log.iteration:,} of {log.iterations:,}"]
     if log.step is not None and math.isfinite(log.step.seconds_left):
         parts.append(f"{duration(log.step.seconds_left)} left")

@@ -4,6 +4,7 @@ from qtpy.QtCore import Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QPlainTextEdit, QProgressBar, QVBoxLayout, QWidget
 
+from napari_deeppixel.training.events import EndReason
 from napari_deeppixel.widgets.controls import AMBER, RED, Note, button, named
 from napari_deeppixel.widgets.review_panels import collapsible
 from napari_deeppixel.widgets.train_log import RunLog, status_of
@@ -147,7 +148,8 @@ class RunProgress(QWidget):
         self.warnings.say("\n".join(told))
         failure = why_failed(log, watch.tail) if is_over else ""
         self.failure.say(failure)
-        can_go_on = is_over and log.ended is None and watch.run is not None
+        is_done = log.ended is not None and log.ended.reason is not EndReason.STOPPED
+        can_go_on = is_over and not is_done and watch.run is not None
         self.resume.setVisible(can_go_on and watch.has_checkpoint)
         self.folder.setVisible(bool(failure))
         if watch.is_alive:

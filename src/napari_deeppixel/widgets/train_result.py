@@ -35,7 +35,7 @@ _MAX_TABLE_PX = 230
 
 
 class ResultPanel(QWidget):
-    """Shows a comparison.
+    """Shows a comparison, or that there is none for a new model.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class ResultPanel(QWidget):
         self.sorted.setSourceModel(self.images)
         self.sorted.setSortRole(SortRole)
         self.list = named(
-            QTableView(), "train.images", "Click one to see what is true, false and missed in it."
+            QTableView(), "train.images", "Click one to see what is right, wrong and missed in it."
         )
         self.list.setModel(self.sorted)
         self.list.setSortingEnabled(True)
@@ -126,7 +126,7 @@ class ResultPanel(QWidget):
         rows.setDefaultSectionSize(22)
         columns.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         columns.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        self.role = combo("train.role", "Whose true, false and missed objects are drawn.")
+        self.role = combo("train.role", "Whose right, wrong and missed objects are drawn.")
         self.role.setMinimumContentsLength(8)
         self.role.currentIndexChanged.connect(self._on_role)
         self.legend = named(QLabel(), "train.legend", "What the outlines in napari mean.")
@@ -151,17 +151,21 @@ class ResultPanel(QWidget):
         layout.addLayout(row)
         layout.addWidget(self.decision)
         layout.addWidget(self.mistakes)
+        self._images = QWidget()
+        below = QVBoxLayout(self._images)
+        below.setContentsMargins(0, 0, 0, 0)
         row = QHBoxLayout()
         row.addWidget(QLabel("Draw"))
         row.addWidget(self.role, 1)
-        layout.addLayout(row)
-        layout.addWidget(self.legend)
-        layout.addWidget(self.list)
+        below.addLayout(row)
+        below.addWidget(self.legend)
+        below.addWidget(self.list)
         row = QHBoxLayout()
         row.addWidget(self.correct)
         row.addWidget(self.close_image)
-        layout.addLayout(row)
-        layout.addWidget(self.problem)
+        below.addLayout(row)
+        below.addWidget(self.problem)
+        layout.addWidget(self._images)
 
     # -- showing ------------------------------------------------------------------------------
 
@@ -179,6 +183,8 @@ class ResultPanel(QWidget):
         """
         self.comparison, self._path, self._folder = comparison, path, folder
         self.setVisible(comparison is not None)
+        for part in (self.table, self._images):
+            part.setVisible(comparison is not None)
         self.decision.say("")
         self.problem.say("")
         if comparison is None:
@@ -195,6 +201,13 @@ class ResultPanel(QWidget):
             self.role.addItem(model.role.value, model.role)
         self.role.blockSignals(False)
         self._show_legend()
+
+    def show_uncompared(self, reason: str) -> None:
+        """Offer a new model that was not compared; `reason` says why."""
+        self.show_comparison(None, Path(), Path())
+        self.verdict.say(reason, color=AMBER)
+        self.facts.say("Nobody knows whether the new model is better.")
+        self.setVisible(True)
 
     def show_mistakes(self, count: int | None) -> None:
         """Offer likely label mistakes; None: nobody looked for any."""

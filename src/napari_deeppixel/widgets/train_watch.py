@@ -27,6 +27,7 @@ class _Look:
     is_alive: bool
     tail: str
     has_checkpoint: bool
+    has_weights: bool
 
 
 class RunWatch(QObject):
@@ -44,6 +45,8 @@ class RunWatch(QObject):
         The last lines that it printed, once it is over.
     has_checkpoint
         Whether it can be gone on with, once it is over.
+    has_weights
+        Whether its best weights are there, so far.
 
     Signals
     -------
@@ -64,7 +67,7 @@ class RunWatch(QObject):
         self.run: RunFolder | None = None
         self.log = RunLog()
         self.is_alive, self.tail = False, ""
-        self.has_checkpoint = False
+        self.has_checkpoint, self.has_weights = False, False
         self._offset, self._is_first = 0, True
         self._task = BackgroundTask(self)
         self._task.yielded.connect(self._on_look)
@@ -111,7 +114,7 @@ class RunWatch(QObject):
         was_alive, self.is_alive, self.tail = self.is_alive, look.is_alive, look.tail
         is_new = self._is_first or bool(look.events)
         self._is_first = False
-        self.has_checkpoint = look.has_checkpoint
+        self.has_checkpoint, self.has_weights = look.has_checkpoint, look.has_weights
         if is_new or was_alive != self.is_alive:
             self.changed.emit()
         if was_alive and not self.is_alive:
@@ -152,6 +155,7 @@ def _look_at(run: RunFolder, offset: int) -> _Look:
         is_alive=is_alive,
         tail=tail,
         has_checkpoint=run.last.is_file(),
+        has_weights=run.best.is_file(),
     )
 
 
