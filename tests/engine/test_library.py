@@ -150,6 +150,11 @@ def test_a_file_called_as_a_model_of_the_catalogue_gets_a_number(
     assert library.add(tmp_path / "Nuclei.safetensors").name == "Nuclei-2"
 
 
+def test_what_comes_with_the_program_cannot_be_removed() -> None:
+    with pytest.raises(WeightsError, match="nuclei comes with the program"):
+        ModelLibrary().remove("nuclei")
+
+
 @pytest.mark.parametrize("name", ["cells", "CELLS", "nuclei", "Coco", "coco-v2", "used", "scratch"])
 def test_a_name_that_is_taken_is_refused(
     library: ModelLibrary, saved: Path, put: Any, name: str

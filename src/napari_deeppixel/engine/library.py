@@ -125,6 +125,11 @@ class ModelLibrary:
             If there is no such model.
         """
         path = self.find(name)
+        if path is None and name in _CATALOGUE_NAMES:
+            raise WeightsError(
+                f"{name} comes with the program: it can be used, but not renamed, exported or "
+                "removed"
+            )
         if path is None:
             names = ", ".join(self.names()) or "no model yet"
             raise WeightsError(f"no model {name!r} in the library, which holds {names}")

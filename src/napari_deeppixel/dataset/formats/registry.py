@@ -63,7 +63,8 @@ def guess_format(path: Path) -> Format:
         # what is damaged looks like nothing: say that instead
         read_json(path, limit=MAX_TEXT_BYTES)
     raise AnnotationError(
-        f"{path}: the format cannot be told; name it with --from: {', '.join(FORMAT_NAMES)}"
+        f"{path}: the format cannot be told; 'convert' takes its name with --from: "
+        f"{', '.join(FORMAT_NAMES)}"
     )
 
 

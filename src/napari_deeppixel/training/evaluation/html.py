@@ -139,7 +139,7 @@ def _charts(report: EvaluationReport) -> Iterator[str]:
     )
     curve = report.by_score
     yield line_chart(
-        Axes(title="Over the lowest score, at IoU 0.5", x_label="score", y_label="share"),
+        Axes(title="Whole masks over the lowest score, IoU 0.5", x_label="score", y_label="share"),
         [
             Line(name=name, points=tuple(zip(curve.scores, values, strict=True)), style=style)
             for style, (name, values) in enumerate(
@@ -357,7 +357,7 @@ categories; AP50 and AP75 at these IoU alone; all predictions of an image count,
 <b>Accuracy</b> is TP / (TP + FP + FN), <b>F1</b> 2 TP / (2 TP + FP + FN), <b>panoptic quality</b>
 the IoU of what matches by TP + FP / 2 + FN / 2: pooled over all images, of label images, whatever
 the category, as StarDist counts. In a label image, a pixel shows the prediction with the highest
-score there; <i>accuracy of whole masks</i> lets them overlap. Right, wrong, missed and the table of
-confusions go by whole masks, too, and by category. What lies by half or more in ignored regions and
-matches nothing does not count.</p>
+score there; <i>accuracy of whole masks</i> lets them overlap. Right, wrong, missed, the table of
+confusions and the curve over the lowest score go by whole masks, too, and by category. What lies by
+half or more in ignored regions and matches nothing does not count.</p>
 """
