@@ -33,6 +33,7 @@ from napari_deeppixel.training.start import starting_point
 
 MAX_SIDE = 360
 MIN_OBJECTS = 20
+SURE = 0.8
 VARIANTS = ("all", "with", "without")
 
 
@@ -50,10 +51,10 @@ def _drawn(image: AnnotatedImage) -> tuple[InstanceState, ...]:
     return (InstanceState.DRAWN,) * len(image.instances)
 
 
-def left_half(image: AnnotatedImage, *, has_region: bool) -> AnnotatedImage:
-    """Return an image with the objects of its left half alone."""
+def left_part(image: AnnotatedImage, share: float, *, has_region: bool) -> AnnotatedImage:
+    """Return an image with the objects of its left part alone."""
     height, width = (float(side) for side in image.image_hw)
-    middle = width // 2
+    middle = float(round(width * share))
     kept = image.instances.boxes_xyxy[:, 0] < middle
     region = ((0.0, 0.0), (middle, 0.0), (middle, height), (0.0, height))
     return replace(
@@ -83,10 +84,13 @@ def line(name: str, engine: MaskRCNNEngine, val: list[Sample]) -> str:
     options = PredictOptions()
     found = [engine.predict([sample.pixels], options)[0].candidates for sample in val]
     figures = figures_of(val, found, engine.spec.score)
-    shown = sum(len(instances.above_score(engine.spec.score)) for instances in found)
+    shown, sure = (
+        sum(len(instances.above_score(score)) for instances in found)
+        for score in (engine.spec.score, SURE)
+    )
     return (
         f"{name:34} | AP {figures.ap:.3f} | AP50 {figures.ap50:.3f} | accuracy at IoU 0.5 "
-        f"{figures.accuracy50:.3f} | found {shown} of {figures.num_objects}"
+        f"{figures.accuracy50:.3f} | found {shown}, at score {SURE} {sure}, of {figures.num_objects}"
     )
 
 
@@ -124,6 +128,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--train", type=int, default=24)
     parser.add_argument("--val", type=int, default=16)
+    parser.add_argument("--annotated", type=float, default=0.5, help="share of each image")
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument(
         "--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="to spread over processes"
@@ -137,8 +142,8 @@ def main() -> None:
         validation = chosen_images(arguments.data / "val", arguments.val)
         val = samples_of(validation, arguments.data / "val", folder / "val", base)
         images = chosen_images(split, arguments.train)
-        bare = [left_half(image, has_region=False) for image in images]
-        marked = [left_half(image, has_region=True) for image in images]
+        bare = [left_part(image, arguments.annotated, has_region=False) for image in images]
+        marked = [left_part(image, arguments.annotated, has_region=True) for image in images]
         print(
             f"{len(images)} images, {sum(len(i.instances) for i in images)} objects, of which "
             f"{sum(len(i.instances) for i in bare)} stay annotated; {arguments.iterations} steps",
