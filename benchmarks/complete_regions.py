@@ -1,10 +1,10 @@
-"""What complete regions are worth: half of the objects un-annotated, with and without regions.
+"""What complete regions are worth: objects un-annotated in a part of each image, with and without.
 
 ``python benchmarks/complete_regions.py DATA [--from nuclei] [--iterations 60]``: DATA holds
 ``train`` and ``val``, each with ``instances.json`` (COCO) and its images. Of some training images
-every object that has no pixel in the left half loses its annotation. The same network is trained
-alike on all annotations, on this half, and on this half with the left halves marked complete; a
-line each gives mask AP on the same validation images, and how many objects were found there.
+every object that has no pixel in the left part (half, or ``--annotated``) loses its annotation. The
+same network is trained alike on all annotations, on these, and on these with the left parts marked
+complete; a line each gives mask AP on the same validation images, and how many objects were found.
 """
 
 import argparse
@@ -89,8 +89,9 @@ def line(name: str, engine: MaskRCNNEngine, val: list[Sample]) -> str:
         for score in (engine.spec.score, SURE)
     )
     return (
-        f"{name:34} | AP {figures.ap:.3f} | AP50 {figures.ap50:.3f} | accuracy at IoU 0.5 "
-        f"{figures.accuracy50:.3f} | found {shown}, at score {SURE} {sure}, of {figures.num_objects}"
+        f"{name:36} | AP {figures.ap:.3f} | AP50 {figures.ap50:.3f} | accuracy at IoU 0.5 "
+        f"{figures.accuracy50:.3f} | found {shown}, at score {SURE} {sure}, of "
+        f"{figures.num_objects}"
     )
 
 
@@ -153,8 +154,8 @@ def main() -> None:
             print(line("before", base, val), flush=True)
         variants = {
             "all": ("all annotations", images),
-            "with": ("half un-annotated, with regions", marked),
-            "without": ("half un-annotated, without regions", bare),
+            "with": ("partly un-annotated, with regions", marked),
+            "without": ("partly un-annotated, without regions", bare),
         }
         for number, (title, chosen) in enumerate(variants[v] for v in arguments.variants):
             began = time.process_time()
