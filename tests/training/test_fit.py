@@ -28,7 +28,7 @@ from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken
 from napari_deeppixel.engine.base import PredictOptions
 from napari_deeppixel.engine.weights import load_model
-from napari_deeppixel.training.evaluate import Figures
+from napari_deeppixel.training.evaluate import Figures, figures_of
 from napari_deeppixel.training.events import (
     EndReason,
     Evaluated,
@@ -38,7 +38,7 @@ from napari_deeppixel.training.events import (
     StepEnded,
     Warned,
 )
-from napari_deeppixel.training.fit import evaluate_weights, fit
+from napari_deeppixel.training.fit import find_instances, fit
 from napari_deeppixel.training.options import read_options
 from napari_deeppixel.training.run_folder import RunFolder
 from napari_deeppixel.training.state import FitState
@@ -431,8 +431,9 @@ def test_a_checkpoint_of_another_network_is_refused(
 def test_weights_are_evaluated_on_whole_images(
     finished: tuple[Path, list[FitEvent]],
 ) -> None:
-    model = load_model(finished[0] / "last.pt", device="cpu").model
-    found = evaluate_weights(model, SPEC, [*VAL, *TRAIN], device="cpu")
+    samples = [*VAL, *TRAIN]
+    engine = load_model(finished[0] / "last.pt", device="cpu")
+    found = figures_of(samples, find_instances(engine, samples), SPEC.score)
     assert isinstance(found, Figures)
     assert (found.num_images, found.num_objects) == (3, 9)
 

@@ -14,6 +14,7 @@ from napari_deeppixel.cli.console import complain, say, say_json
 from napari_deeppixel.cli.train_options import SCRATCH
 from napari_deeppixel.core.errors import AnnotationError, RunCancelled
 from napari_deeppixel.core.progress import CancelToken, duration
+from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.training.choices import Freeze, Preset
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _train(
         now=datetime.now().astimezone(),
         processes=int(os.environ.get(_NUM_PROCESSES, "1")),
     )
-    reporter.record(_started(plan, dataset, device))
+    reporter.record(_started(plan, dataset))
     for warning in plan.warnings:
         reporter.record(Warned(message=warning))
     cancel = CancelToken()
@@ -171,8 +172,7 @@ def _run_folder(dataset: Path, arguments: argparse.Namespace) -> "RunFolder":
 
 
 def _check_folders(dataset: Path, folder: "RunFolder", *, resume: bool) -> None:
-    is_dataset = (dataset / "dataset.json").is_file()
-    if not is_dataset and not (dataset / "train" / "instances.json").is_file():
+    if not Dataset.is_dataset(dataset) and not (dataset / "train" / "instances.json").is_file():
         raise AnnotationError(
             f"{dataset}: no train/instances.json; train on a dataset (the folder of "
             "dataset.json), or a folder with train/ and val/, each with instances.json (COCO) "
@@ -228,14 +228,14 @@ def _wishes(arguments: argparse.Namespace) -> "Wishes":
     )
 
 
-def _started(plan: "Plan", dataset: Path, device: str) -> "FitEvent":
+def _started(plan: "Plan", dataset: Path) -> "FitEvent":
     from napari_deeppixel.training.events import RunStarted
 
     categories = plan.start.spec.categories.categories
     return RunStarted(
         dataset=dataset,
         start=plan.start_model,
-        device=device,
+        device=plan.device,
         num_train=len(plan.train),
         num_val=len(plan.val),
         iterations=plan.options.iterations,

@@ -8,12 +8,17 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from napari_deeppixel.core.geometry import Outline, outline_xy_to_yx, outline_yx_to_xy
+from napari_deeppixel.core.geometry import Outline, outline_yx_to_xy
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.edits.action import Action, RegionsChange
-from napari_deeppixel.edits.reshape import difference, mask_from_outline, union_of
+from napari_deeppixel.edits.reshape import (
+    difference,
+    mask_from_outline,
+    outline_mask,
+    regions_mask,
+)
 from napari_deeppixel.edits.session import AnnotationSession
 
 
@@ -59,16 +64,9 @@ def whole_plane(image_hw: tuple[int, int]) -> Outline:
     return ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
 
 
-def outline_mask(outline: Outline, image_hw: tuple[int, int]) -> CroppedMask | None:
-    """Return the pixels of a plane whose centres lie in an outline; None if there are none."""
-    return mask_from_outline(outline_xy_to_yx(outline), image_hw)
-
-
 def completed_mask(session: AnnotationSession, index: PlaneIndex) -> CroppedMask | None:
     """Return the pixels of a plane that lie in any complete region; None if there are none."""
-    masks = [outline_mask(outline, session.image_hw) for outline in session.regions(index)]
-    there = [mask for mask in masks if mask is not None]
-    return union_of(there) if there else None
+    return regions_mask(session.regions(index), session.image_hw)
 
 
 def completed_fraction(session: AnnotationSession, index: PlaneIndex) -> float:

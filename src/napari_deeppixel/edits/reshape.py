@@ -16,8 +16,8 @@ from skimage.graph import MCP_Geometric
 from skimage.measure import regionprops
 from skimage.segmentation import watershed
 
-from napari_deeppixel.core.geometry import BoolImage
-from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.core.geometry import BoolImage, Outline, outline_xy_to_yx
+from napari_deeppixel.core.mask import CroppedMask, union_mask
 from napari_deeppixel.edits.line_cut import cut_parts, nearest_parts
 from napari_deeppixel.edits.outline_fill import enclosed_pixels
 
@@ -39,17 +39,10 @@ def union_of(masks: Iterable[CroppedMask]) -> CroppedMask:
     ValueError
         If there is no mask.
     """
-    masks = tuple(masks)
-    if not masks:
+    union = union_mask(tuple(masks))
+    if union is None:
         raise ValueError("a union needs one mask or more, got none")
-    boxes = np.array([mask.box_xyxy for mask in masks])
-    x1, y1 = boxes[:, :2].min(axis=0).tolist()
-    x2, y2 = boxes[:, 2:].max(axis=0).tolist()
-    pixels = np.zeros((y2 - y1, x2 - x1), np.bool_)
-    for mask in masks:
-        rows, columns = mask.moved(dy=-y1, dx=-x1).slices
-        pixels[rows, columns] |= mask.pixels
-    return CroppedMask(pixels=pixels, y=y1, x=x1)
+    return union
 
 
 def difference(mask: CroppedMask, other: CroppedMask) -> CroppedMask | None:
@@ -237,6 +230,17 @@ def mask_from_outline(outline_yx: ArrayLike, image_hw: tuple[int, int]) -> Cropp
         return None
     pixels = enclosed_pixels(outline - low, (int(high[0] - low[0]), int(high[1] - low[1])))
     return CroppedMask.from_mask(pixels, y=int(low[0]), x=int(low[1]))
+
+
+def outline_mask(outline: Outline, image_hw: tuple[int, int]) -> CroppedMask | None:
+    """Return the pixels of a plane whose centres lie in an outline; None if there are none."""
+    return mask_from_outline(outline_xy_to_yx(outline), image_hw)
+
+
+def regions_mask(regions: Iterable[Outline], image_hw: tuple[int, int]) -> CroppedMask | None:
+    """Return the pixels of a plane that lie in any of some outlines; None if there are none."""
+    masks = [outline_mask(outline, image_hw) for outline in regions]
+    return union_mask([mask for mask in masks if mask is not None])
 
 
 def interpolated(

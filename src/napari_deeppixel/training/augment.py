@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_deeppixel.core.geometry import boxes_touch_region
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.engine.torch_gate import torch, torchvision
 from napari_deeppixel.training.place import Window, random_window
@@ -137,9 +138,7 @@ def _random_size(
 
 def _numbers_in(sample: Sample, window: Window) -> NDArray[np.int64]:
     """Return which instances may have a pixel in a window."""
-    left, top, right, bottom = window.box_xyxy
-    x1, y1, x2, y2 = sample.instances.boxes_xyxy.T
-    return np.flatnonzero((x1 < right) & (x2 > left) & (y1 < bottom) & (y2 > top))
+    return np.flatnonzero(boxes_touch_region(sample.instances.boxes_xyxy, window.box_xyxy))
 
 
 def _resized(pixels: NDArray[np.float32], out_hw: tuple[int, int]) -> Any:

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from napari_deeppixel.core.errors import AnnotationError
-from napari_deeppixel.core.geometry import outline_xy_to_yx
 from napari_deeppixel.core.instance import InstanceState
-from napari_deeppixel.core.mask import CroppedMask, union_mask
+from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.dataset.annotated import ImageState
 from napari_deeppixel.dataset.formats.coco_rle import segmentation_to_mask
 from napari_deeppixel.dataset.formats.coco_values import outlines_of
 from napari_deeppixel.dataset.formats.hostile import plane_hw
 from napari_deeppixel.dataset.image_entry import attributes_of
-from napari_deeppixel.edits.reshape import mask_from_outline
+from napari_deeppixel.edits.reshape import regions_mask
 
 Entry: TypeAlias = Mapping[str, Any]
 NameOf: TypeAlias = Callable[[Any], str | None]
@@ -142,8 +141,7 @@ class _Plane:
         regions = outlines_of(attributes.get("complete_regions") or [])
         is_silent = not is_dataset and state == ImageState.NONE.value and not regions
         self._is_complete = is_silent or state == ImageState.COMPLETE.value
-        outlines = [mask_from_outline(outline_xy_to_yx(region), self._hw) for region in regions]
-        self._inside = union_mask([mask for mask in outlines if mask is not None])
+        self._inside = regions_mask(regions, self._hw)
         self._head = [entry.get("plane") or [], self._hw, self._is_complete or state, regions]
         self._told: list[str] = []
         self._counts: Counter[str] = Counter()

@@ -293,23 +293,7 @@ def _repeatable(device: str) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def find_instances(
-    engine: MaskRCNNEngine, samples: Sequence[Sample], options: PredictOptions | None = None
-) -> list[InstanceSet]:
+def find_instances(engine: MaskRCNNEngine, samples: Sequence[Sample]) -> list[InstanceSet]:
     """Return what an engine finds in each sample, whole and at its own size, weak ones included."""
-    options = options or PredictOptions()
+    options = PredictOptions()
     return [engine.predict([sample.pixels], options)[0].candidates for sample in samples]
-
-
-def evaluate_weights(
-    model: Any,
-    spec: ModelSpec,
-    samples: Sequence[Sample],
-    *,
-    device: str,
-    options: PredictOptions | None = None,
-) -> Figures:
-    """Return the figures of a network on samples, each image whole and at its own size."""
-    engine = MaskRCNNEngine(spec, model, device=device)
-    found = find_instances(engine, samples, options)
-    return figures_of(samples, found, spec.score)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.atomic import atomic_file
+from napari_deeppixel.core.geometry import box_centres_xy
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.training.samples import Sample
@@ -52,7 +53,8 @@ def sample_picture(
     Of a larger image, the part round the middle of the objects.
     """
     where = _window(sample)
-    pixels = normalization.apply(sample.pixels[where], sample.limits)
+    pixels, limits = sample.source.read()
+    pixels = normalization.apply(pixels[where], limits)
     shown = pixels if pixels.shape[2] == 3 else pixels[..., :1]
     grey = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
     picture = np.array(np.broadcast_to(grey, (*grey.shape[:2], 3)))
@@ -73,7 +75,7 @@ def _outlines(instances: InstanceSet) -> NDArray[np.bool_]:
 
 def _window(sample: Sample) -> tuple[slice, slice]:
     boxes = sample.instances.boxes_xyxy
-    centre_xy = np.median((boxes[:, :2] + boxes[:, 2:]) / 2, axis=0) if len(boxes) else (0, 0)
+    centre_xy = np.median(box_centres_xy(boxes), axis=0) if len(boxes) else (0, 0)
     slices = []
     for side, centre in zip(sample.image_hw, (centre_xy[1], centre_xy[0]), strict=True):
         first = int(np.clip(round(float(centre)) - _MOST_PX // 2, 0, max(side - _MOST_PX, 0)))

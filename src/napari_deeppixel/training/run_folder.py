@@ -11,6 +11,7 @@ from pathlib import Path, PureWindowsPath
 from filelock import FileLock, Timeout
 
 from napari_deeppixel.core.errors import AnnotationError, DeepPixelError
+from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.training.events import (
     Compared,
     FitEnded,
@@ -198,8 +199,7 @@ class RunFolder:
 
     def _dataset_of(self, event: RunStarted) -> Path:
         above = self.path.parent.parent
-        is_dataset = (above / "dataset.json").is_file()
-        if self.path.parent == runs_folder(above) and is_dataset:
+        if self.path.parent == runs_folder(above) and Dataset.is_dataset(above):
             return above
         return event.dataset
 

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import AnnotationError
-from napari_deeppixel.core.geometry import BoolImage, outline_xy_to_yx
+from napari_deeppixel.core.geometry import BoolImage
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
-from napari_deeppixel.core.mask import CroppedMask, union_mask
+from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState, Split
 from napari_deeppixel.dataset.formats.coco import read_coco
 from napari_deeppixel.dataset.image_folder import ImageFolder, inner_name
 from napari_deeppixel.dataset.store import Dataset
-from napari_deeppixel.edits.reshape import mask_from_outline
+from napari_deeppixel.edits.reshape import regions_mask
 from napari_deeppixel.training.pixels import (
     Limits,
     PixelCache,
@@ -204,8 +204,7 @@ def known_part(
 
 def _inside(image: AnnotatedImage) -> BoolImage:
     """Return the pixels (H, W) in complete regions."""
-    masks = [mask_from_outline(outline_xy_to_yx(o), image.image_hw) for o in image.regions]
-    inside = union_mask([mask for mask in masks if mask is not None])
+    inside = regions_mask(image.regions, image.image_hw)
     return np.zeros(image.image_hw, np.bool_) if inside is None else inside.to_mask(image.image_hw)
 
 

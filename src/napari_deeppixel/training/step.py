@@ -1,5 +1,6 @@
 """One optimiser step: the gradient of many crops, as many at a time as fit the memory."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,7 @@ def _update(state: FitState, losses: dict[str, float]) -> bool:
     state.processes.sum_gradients(parameters)
     state.scaler.unscale_(state.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, state.options.clip)
-    has_loss = not state.processes.any(not all(map(_is_finite, losses.values())))
+    has_loss = not state.processes.any(not all(map(math.isfinite, losses.values())))
     is_finite = bool(torch.isfinite(norm))
     if is_finite and has_loss:
         state.scaler.step(state.optimizer)
@@ -125,7 +126,3 @@ def _update(state: FitState, losses: dict[str, float]) -> bool:
     state.scaler.update()
     # a scale that was too high for fp16 ends in infinite gradients, too, and falls by itself
     return has_loss and (is_finite or state.scaler.is_enabled())
-
-
-def _is_finite(value: float) -> bool:
-    return -float("inf") < value < float("inf")

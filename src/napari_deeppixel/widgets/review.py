@@ -18,8 +18,7 @@ from napari_deeppixel.core.geometry import Outline
 from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.progress import Progress
 from napari_deeppixel.edits.queue import QueueItem, QueueOrder
-from napari_deeppixel.edits.region_tools import outline_mask
-from napari_deeppixel.edits.reshape import union_of
+from napari_deeppixel.edits.reshape import regions_mask
 from napari_deeppixel.edits.session import DONE_STATES, AnnotationSession, Applied
 from napari_deeppixel.viewer.camera import show_instance
 from napari_deeppixel.viewer.colors import ColorKeeper
@@ -607,5 +606,5 @@ def _share_of(regions: tuple[Outline, ...], image_hw: tuple[int, int]) -> float:
     scale = min(1.0, _COARSE_PX / max(image_hw))
     coarse_hw = (max(1, round(image_hw[0] * scale)), max(1, round(image_hw[1] * scale)))
     coarse = [tuple((x * scale, y * scale) for x, y in region) for region in regions]
-    masks = [mask for each in coarse if (mask := outline_mask(each, coarse_hw)) is not None]
-    return union_of(masks).area / (coarse_hw[0] * coarse_hw[1]) if masks else 0.0
+    mask = regions_mask(coarse, coarse_hw)
+    return 0.0 if mask is None else mask.area / (coarse_hw[0] * coarse_hw[1])
