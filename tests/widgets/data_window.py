@@ -5,17 +5,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
-from tests.widgets.review_window import HW, SQUARES, TABLE, TIMEOUT_MS, squares
+from tests.widgets.dock_window import DockWindow
+from tests.widgets.review_window import HW, SQUARES, TABLE, squares
 
-# the windows of two tests would else import it at once in two threads
-import napari_deeppixel.engine.device  # noqa: F401
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.dataset.annotated import AnnotatedImage, ImageState
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.viewer.layers import InstanceLayers, instance_layers_of
-from napari_deeppixel.widgets.dock import DeepPixelWidget
 
 
 def square_mask(name: str) -> CroppedMask:
@@ -57,33 +55,14 @@ def made_dataset(folder: Path) -> Dataset:
     return dataset
 
 
-class DataWindow:
-    """The dock widget beside a viewer, with the Data tab open.
-
-    Parameters
-    ----------
-    qtbot
-        Of pytest-qt.
-    viewer
-        The viewer.
-    has_window
-        Whether the viewer has a window, whose dock takes the widget.
-    """
+class DataWindow(DockWindow):
+    """The dock widget beside a viewer, with the Data tab open."""
 
     def __init__(self, qtbot: Any, viewer: Any, *, has_window: bool = False) -> None:
-        self.qtbot, self.viewer = qtbot, viewer
-        self.dock = DeepPixelWidget(viewer)
+        super().__init__(qtbot, viewer, has_window=has_window)
         self.data, self.journals = self.dock.data, self.dock.journals
         self.panels, self.switcher = self.data.panels, self.data.switcher
-        if has_window:
-            viewer.window.add_dock_widget(self.dock, name="DeepPixel")
-        else:
-            qtbot.addWidget(self.dock)
-            self.dock.show()
         self.dock.tabs.setCurrentWidget(self.data)
-
-    def wait(self, until: Any) -> None:
-        self.qtbot.waitUntil(until, timeout=TIMEOUT_MS)
 
     def settle(self) -> None:
         """Wait until nothing is under way."""
@@ -145,9 +124,6 @@ class DataWindow:
     def rows(self) -> list[str]:
         model = self.data.browser.model
         return [model.entry_at(row).image_id for row in range(model.rowCount())]
-
-    def find(self, name: str) -> Any:
-        return self.dock.findChild(object, name)
 
     @property
     def status(self) -> str:

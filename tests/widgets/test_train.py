@@ -104,6 +104,19 @@ def test_an_image_that_comes_in_is_counted(
     window.wait(lambda: num_images() == 5)
 
 
+def test_what_came_in_while_nobody_looked_is_counted_at_once_when_somebody_does(
+    window: TrainWindow, dataset: Dataset
+) -> None:
+    window.open_dataset(dataset)
+    counting = window.train.summary._task
+    window.wait(lambda: not counting.is_running)
+    window.dock.tabs.setCurrentWidget(window.dock.data)
+    window.dock.datasets.note_change()
+    assert not counting.is_running
+    window.dock.tabs.setCurrentWidget(window.train)
+    assert counting.is_running
+
+
 def test_tabs_are_in_the_order_of_the_work(window: TrainWindow) -> None:
     tabs = window.dock.tabs
     names = [tabs.tabText(at) for at in range(tabs.count())]
@@ -375,7 +388,7 @@ def test_use_puts_the_model_into_the_library_and_roll_back_takes_it_out_of_use(
     window: TrainWindow, qtbot: Any
 ) -> None:
     assert not window.find("train.roll_back").isEnabled()
-    with qtbot.waitSignal(window.train.model_used, timeout=60_000) as used:
+    with qtbot.waitSignal(window.train.store.used, timeout=60_000) as used:
         window.find("train.use").click()
     library = ModelLibrary()
     assert library.current == used.args[0] != "nuclei"
@@ -384,7 +397,7 @@ def test_use_puts_the_model_into_the_library_and_roll_back_takes_it_out_of_use(
     window.wait(lambda: window.dock.detect.weights == library.current)
     start = window.find("train.start")
     assert start.itemText(1) == f"current: {library.current}"
-    with qtbot.waitSignal(window.train.model_used, timeout=60_000):
+    with qtbot.waitSignal(window.train.store.used, timeout=60_000):
         window.find("train.roll_back").click()
     assert library.current == "nuclei"
 
@@ -437,7 +450,7 @@ def test_a_model_that_was_not_compared_is_used_if_a_person_insists(
         return QMessageBox.StandardButton.Yes
 
     monkeypatch.setattr(QMessageBox, "question", answer)
-    with qtbot.waitSignal(window.train.model_used, timeout=60_000) as used:
+    with qtbot.waitSignal(window.train.store.used, timeout=60_000) as used:
         window.find("train.use").click()
     assert ModelLibrary().current == used.args[0] != "nuclei"
     assert "no image to choose by" in asked[0]

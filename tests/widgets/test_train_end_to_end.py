@@ -65,7 +65,7 @@ def test_a_new_model_is_trained_compared_looked_at_and_used(
     window.wait(lambda: bool(outcome_layers(window.viewer)))
     # whichever the verdict on so few images
     monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
-    with qtbot.waitSignal(window.train.model_used, timeout=_CHILD_MS) as used:
+    with qtbot.waitSignal(window.train.store.used, timeout=_CHILD_MS) as used:
         window.find("train.use").click()
     model = ModelLibrary().model(ModelLibrary().current)
     assert model.name == used.args[0]

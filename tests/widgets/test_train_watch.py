@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.widgets.review_window import TIMEOUT_MS
 from tests.widgets.train_window import (
-    TIMEOUT_MS,
     half_a_run,
     made_run,
     step,

@@ -9,10 +9,9 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 from tests.widgets.data_window import annotated, write_image
-from tests.widgets.review_window import TABLE, TIMEOUT_MS
+from tests.widgets.dock_window import DockWindow
+from tests.widgets.review_window import TABLE
 
-# the windows of two tests would else import it at once in two threads
-import napari_deeppixel.engine.device  # noqa: F401
 from napari_deeppixel.dataset.annotated import ImageState, Split
 from napari_deeppixel.dataset.formats.coco import write_coco
 from napari_deeppixel.dataset.store import Dataset
@@ -32,7 +31,6 @@ from napari_deeppixel.training.events import (
 )
 from napari_deeppixel.training.run_folder import RunFolder, runs_folder
 from napari_deeppixel.training.verdict import Verdict
-from napari_deeppixel.widgets.dock import DeepPixelWidget
 
 
 def training_set(folder: Path) -> Dataset:
@@ -194,33 +192,14 @@ def write_finished_run(dataset: Dataset, *, is_better: bool = True) -> RunFolder
     return run
 
 
-class TrainWindow:
-    """The dock widget beside a viewer, with the Train tab open.
-
-    Parameters
-    ----------
-    qtbot
-        Of pytest-qt.
-    viewer
-        The viewer.
-    has_window
-        Whether the viewer has a window, whose dock takes the widget.
-    """
+class TrainWindow(DockWindow):
+    """The dock widget beside a viewer, with the Train tab open."""
 
     def __init__(self, qtbot: Any, viewer: Any, *, has_window: bool = False) -> None:
-        self.qtbot, self.viewer = qtbot, viewer
-        self.dock = DeepPixelWidget(viewer)
+        super().__init__(qtbot, viewer, has_window=has_window)
         self.train = self.dock.train
         self.watch, self.result = self.train.watch, self.train.result
-        if has_window:
-            viewer.window.add_dock_widget(self.dock, name="DeepPixel")
-        else:
-            qtbot.addWidget(self.dock)
-            self.dock.show()
         self.dock.tabs.setCurrentWidget(self.train)
-
-    def wait(self, until: Any, timeout_ms: int = TIMEOUT_MS) -> None:
-        self.qtbot.waitUntil(until, timeout=timeout_ms)
 
     def open_dataset(self, dataset: Dataset) -> None:
         self.dock.data.import_path(dataset.path)
@@ -242,9 +221,6 @@ class TrainWindow:
                 and (train.watch.run is None or train.watch.is_read)
             )
         )
-
-    def find(self, name: str) -> Any:
-        return self.dock.findChild(object, name)
 
     def text(self, name: str) -> str:
         return str(self.find(name).text())

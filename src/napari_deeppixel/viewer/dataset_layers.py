@@ -252,8 +252,8 @@ def show_image(
 def close_image(viewer: ViewerModel, image: Image) -> None:
     """Take an image and the layers of its instances out of a viewer.
 
-    Call it in `viewer.layers.batched_update()`: napari (0.9, on Mesa) may crash at the next repaint
-    when a Shapes layer goes alone, and takes 0.2 s to tidy up after each layer.
+    Call it in `viewer.layers.batched_update()`: napari takes 0.2 s to tidy up after each
+    layer.
     """
     view = instance_layers_of(image)
     ours = [] if view is None else view.layers

@@ -239,7 +239,8 @@ class InstanceLayers:
             **box_settings(visible=False),
             **self.planes.placement(),
         )
-        # deleting a Shapes layer can crash napari (napari#6472); ours is kept and emptied instead
+        # deleting a Shapes layer can crash napari (napari#6472) where our dock was never shown, see
+        # widgets/own_context.py; ours is kept and emptied instead
         if hasattr(self._boxes, "locked"):
             self._boxes.locked = True
         for event, slot in self._boxes_slots(self._boxes):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
@@ -143,12 +142,12 @@ def _hidden_by(ours: list[Layer]) -> list[Layer]:
 
 
 def _labels_layer(kind: OutcomeKind, label_image: NDArray[Any], name: str) -> Labels:
-    color = np.array([[0, 0, 0, 0], _rgba(OUTCOME_COLORS[kind])], np.float32)
+    colors = ["#00000000", OUTCOME_COLORS[kind]]
     layer = Labels(
         label_image,
         name=f"{name}: {kind.value}",
         opacity=1.0,
-        colormap=CyclicLabelColormap(colors=color, background_value=0),
+        colormap=CyclicLabelColormap(colors=colors, background_value=0),
         metadata={_KEY: _Mark(kind=kind.value)},
     )
     layer.contour, layer.editable = _contour_px(label_image), False
@@ -157,7 +156,3 @@ def _labels_layer(kind: OutcomeKind, label_image: NDArray[Any], name: str) -> La
 
 def _contour_px(label_image: NDArray[Any]) -> int:
     return _LARGE_CONTOUR_PX if max(label_image.shape) > _LARGE_SIDE else _CONTOUR_PX
-
-
-def _rgba(color: str) -> tuple[float, ...]:
-    return (*(int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)), 1.0)

@@ -200,7 +200,8 @@ class RegionsView:
             edge_width=2,
             **self._planes.placement(),
         )
-        # deleting a Shapes layer can crash napari (napari#6472)
+        # deleting a Shapes layer can crash napari (napari#6472) where our dock was never shown, see
+        # widgets/own_context.py
         if hasattr(self.layer, "locked"):
             self.layer.locked = True
         self.layer.events.data.connect(self._on_data)

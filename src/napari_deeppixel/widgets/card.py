@@ -6,7 +6,7 @@ import numpy as np
 from napari.layers import Image
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QImage, QPixmap
+from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -37,6 +37,7 @@ from napari_deeppixel.viewer.read_layer import layer_to_image
 from napari_deeppixel.widgets.controls import Note, combo, named, single_shot
 from napari_deeppixel.widgets.instance_model import source_name
 from napari_deeppixel.widgets.links import Links
+from napari_deeppixel.widgets.thumbnails import as_qimage
 from napari_deeppixel.widgets.worker import BackgroundTask
 
 _SIDE = 140
@@ -308,7 +309,7 @@ class InstanceCard(QWidget):
             color=view.session.categories.by_id(instance.category_id).color,
             thickness=2 * ratio,
         )
-        pixmap = QPixmap.fromImage(_qimage(picture))
+        pixmap = QPixmap.fromImage(as_qimage(picture))
         pixmap.setDevicePixelRatio(ratio)
         self._picture.setPixmap(pixmap)
 
@@ -319,14 +320,6 @@ def _picture_hw(region: Region, image: Image, side: int) -> tuple[int, int]:
     height, width = np.array([y2 - y1, x2 - x1]) * np.abs(np.asarray(image.scale)[-2:])
     larger = max(height, width)
     return max(round(side * height / larger), 1), max(round(side * width / larger), 1)
-
-
-def _qimage(picture: NDArray[np.uint8]) -> QImage:
-    height, width = picture.shape[:2]
-    pixels = picture.tobytes()
-    image = QImage(pixels, width, height, 3 * width, QImage.Format.Format_RGB888)
-    # Qt does not keep the bytes alive
-    return QImage(image.copy())
 
 
 def physical_area(image: Image, area_px: int) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from qtpy.QtCore import QSettings
 from qtpy.QtWidgets import QMenu
 
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.widgets.data_actions import DataActions
 from napari_deeppixel.widgets.data_panels import MenuButton
+from napari_deeppixel.widgets.settings import own_settings
 
 _RECENT_KEY, _MAX_RECENT = "datasets/recent", 8
 
@@ -52,7 +52,7 @@ class DatasetChooser:
         self._button.setText(dataset.path.name)
         self._button.setToolTip(f"{dataset.path}\nOpen another dataset, or make one.")
         names = [str(dataset.path), *(str(p) for p in self._recent() if p != dataset.path)]
-        _settings().setValue(_RECENT_KEY, names[:_MAX_RECENT])
+        own_settings().setValue(_RECENT_KEY, names[:_MAX_RECENT])
 
     def fill(self) -> None:
         """Put what there is to choose into the menu."""
@@ -72,15 +72,6 @@ class DatasetChooser:
             popup.addAction(str(path), lambda path=path: actions.open_dataset(path))
 
     def _recent(self) -> list[Path]:
-        value = _settings().value(_RECENT_KEY)
+        value = own_settings().value(_RECENT_KEY)
         names = [value] if isinstance(value, str) else list(value or [])
         return [Path(str(name)) for name in names]
-
-
-def _settings() -> QSettings:
-    return QSettings(
-        QSettings.Format.IniFormat,
-        QSettings.Scope.UserScope,
-        "napari-deeppixel",
-        "napari-deeppixel",
-    )

@@ -59,9 +59,7 @@ class DeepPixelWidget(QWidget):
         layout.addWidget(self.tabs)
 
     def _on_correct(self, file_name: str) -> None:
-        entries = self.data.browser.model.entries
-        found = (each.image_id for each in entries if each.file_name == file_name)
-        self.data.open_image(next(found, file_name))
+        self.data.open_image(file_name)
         self.tabs.setCurrentWidget(self.review)
 
     def event(self, event: QEvent | None) -> bool:

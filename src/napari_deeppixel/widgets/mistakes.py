@@ -28,6 +28,7 @@ from napari_deeppixel.widgets.mistakes_fixes import (
     fix_of,
     is_rejected,
     is_settled,
+    masks_of,
     subject_of,
 )
 from napari_deeppixel.widgets.mistakes_walk import MistakeWalk
@@ -272,7 +273,7 @@ class MistakesPanel(QFrame):
         refs = [] if subject is None else [subject]
         refs += [(mistake.plane, uuid) for uuid in mistake.more_uuids]
         self._review.tools.select([ref for ref in refs if view.session.get(*ref) is not None])
-        masks = [mask for mask in (mistake.mask, *mistake.more_masks) if mask is not None]
+        masks = masks_of(mistake)
         is_there = mistake.kind is MistakeKind.MISSING and subject is not None
         if masks and not is_there and mistake.kind is not MistakeKind.CATEGORY:
             self._suggestion.show(view, mistake.plane, masks)

@@ -2,7 +2,7 @@
 
 from napari_deeppixel.edits.session import AnnotationSession
 from napari_deeppixel.training.mistake import Mistake, MistakeAnswer, MistakeKind
-from napari_deeppixel.widgets.mistakes_fixes import is_rejected
+from napari_deeppixel.widgets.mistakes_fixes import is_rejected, masks_of
 
 TITLES = {
     MistakeKind.MISSING: "missing object",
@@ -28,8 +28,7 @@ def reason_of(mistake: Mistake, session: AnnotationSession | None) -> str:
 
 def extent_of(mistake: Mistake) -> tuple[int, int, int, int]:
     """Return the box round all that a mistake is about."""
-    masks = [mask for mask in (mistake.mask, *mistake.more_masks) if mask is not None]
-    boxes = [mistake.box_xyxy, *(mask.box_xyxy for mask in masks)]
+    boxes = [mistake.box_xyxy, *(mask.box_xyxy for mask in masks_of(mistake))]
     left, top, right, bottom = zip(*boxes, strict=True)
     return min(left), min(top), max(right), max(bottom)
 

@@ -14,10 +14,13 @@ from napari_deeppixel.edits.action import Action
 from napari_deeppixel.edits.diff import OverlapRule, edited_state
 from napari_deeppixel.edits.draft import Draft, EditError, InstanceRef
 from napari_deeppixel.edits.session import DONE_STATES, AnnotationSession
-from napari_deeppixel.training.mistake import Mistake, MistakeAnswer, MistakeKind, hash_of
-
-# two masks of one object (Lin et al. 2014, COCO: IoU 0.5 is a match)
-_SAME_OBJECT_IOU = 0.5
+from napari_deeppixel.training.mistake import (
+    MATCH_IOU,
+    Mistake,
+    MistakeAnswer,
+    MistakeKind,
+    hash_of,
+)
 
 
 def fix_of(session: AnnotationSession, mistake: Mistake, *, rule: OverlapRule) -> Action:
@@ -57,6 +60,11 @@ def fix_of(session: AnnotationSession, mistake: Mistake, *, rule: OverlapRule) -
         case MistakeKind.CATEGORY:
             ref = (mistake.plane, annotation_of(session, mistake).uuid)
             return tools.with_category(session, [ref], _category_id(session, mistake.category))
+
+
+def masks_of(mistake: Mistake) -> list[CroppedMask]:
+    """Return all that the model sees there."""
+    return [mask for mask in (mistake.mask, *mistake.more_masks) if mask is not None]
 
 
 def annotation_of(session: AnnotationSession, mistake: Mistake) -> Instance:
@@ -125,8 +133,7 @@ def is_settled(session: AnnotationSession, mistake: Mistake) -> bool:
     if instance is None or instance.state is InstanceState.REJECTED:
         return True
     if mistake.kind is MistakeKind.CATEGORY:
-        names = {c.id: c.name for c in session.categories.categories}
-        return names[instance.category_id] == mistake.category
+        return session.categories.by_id(instance.category_id).name == mistake.category
     return hash_of(instance.mask) != mistake.mask_hash
 
 
@@ -150,7 +157,7 @@ def subject_of(session: AnnotationSession, mistake: Mistake) -> InstanceRef | No
         if not is_hidden:
             ious[uuid] = plane.masks[place].iou(mask)
     best = max(ious, key=ious.__getitem__, default="")
-    return (mistake.plane, best) if best and ious[best] >= _SAME_OBJECT_IOU else None
+    return (mistake.plane, best) if best and ious[best] >= MATCH_IOU else None
 
 
 def is_rejected(session: AnnotationSession, mistake: Mistake) -> bool:

@@ -99,10 +99,8 @@ class MistakeWalk(QObject):
         self._trail.clear()
         self.changed.emit()
 
-    def go(
-        self, step: int, *, is_passed: Callable[[Mistake], bool], is_shown: bool = True
-    ) -> Mistake | None:
-        """Go on to the next open mistake (1), or back to where one was (-1); None: none is left.
+    def go(self, step: int, *, is_passed: Callable[[Mistake], bool], is_shown: bool = True) -> None:
+        """Go on to the next open mistake (1), or back to where one was (-1), if any is left.
 
         Back leads to what was decided too. At an end, the walk goes on at the other one.
 
@@ -116,13 +114,12 @@ class MistakeWalk(QObject):
             Whether the current one was shown to the person: the way back leads there.
         """
         if self._found is None:
-            return None
+            return
         before = self._position
         self._position = self._position_before() if step < 0 else self._next_open(is_passed)
         if step > 0 and is_shown and before is not None and before != self._position:
             self._trail.append(before)
         self.changed.emit()
-        return self.current
 
     def _next_open(self, is_passed: Callable[[Mistake], bool]) -> int | None:
         mistakes = () if self._found is None else self._found.mistakes

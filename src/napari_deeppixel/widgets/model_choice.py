@@ -14,7 +14,8 @@ from napari_deeppixel.engine.origin import Origin
 from napari_deeppixel.engine.spec_file import read_spec
 from napari_deeppixel.widgets.controls import named, not_widened, single_shot
 
-_OPEN_FILE = "open a weights file…"
+OPEN_FILE = "open a weights file…"
+WEIGHTS_FILES = "Weights (*.safetensors *.pth *.pt)"
 # a change of the library is two or three changes of its folder
 _SETTLE_MS = 200
 
@@ -154,7 +155,7 @@ class ModelChoice(QComboBox):
         for name in names:
             text = Path(name).name if name in self._opened else name
             self._insert(self.count(), text, name)
-        self.addItem(_OPEN_FILE, None)
+        self.addItem(OPEN_FILE, None)
         self.setCurrentIndex(names.index(chosen) if chosen else len(names))
 
     def _insert(self, position: int, text: str, model: str) -> None:
@@ -186,11 +187,9 @@ class ModelChoice(QComboBox):
         self._settled.start()
 
     def _on_activated(self, index: int) -> None:
-        if self.itemText(index) != _OPEN_FILE:
+        if self.itemText(index) != OPEN_FILE:
             return
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Open weights", "", "Weights (*.safetensors *.pth *.pt)"
-        )
+        path, _ = QFileDialog.getOpenFileName(self, "Open weights", "", WEIGHTS_FILES)
         if path:
             self.add_file(path)
         else:

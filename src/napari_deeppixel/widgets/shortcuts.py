@@ -30,6 +30,7 @@ from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.widgets.commands import CATEGORY, Command, CommandSet
 from napari_deeppixel.widgets.controls import AMBER, Note, button, named
 from napari_deeppixel.widgets.key_clashes import ShortcutError, binding_of, clashes_of, key_of
+from napari_deeppixel.widgets.settings import own_settings
 
 _GROUP = "shortcuts"
 _TEXT_FIELDS = (QAbstractSpinBox, QKeySequenceEdit, QLineEdit, QPlainTextEdit, QTextEdit)
@@ -61,12 +62,7 @@ class Shortcuts(QObject):
     ) -> None:
         super().__init__(parent)
         self.commands = commands
-        self._settings = settings or QSettings(
-            QSettings.Format.IniFormat,
-            QSettings.Scope.UserScope,
-            "napari-deeppixel",
-            "napari-deeppixel",
-        )
+        self._settings = settings or own_settings()
 
     def key(self, command_id: str) -> str:
         """Return the key of a command in one spelling, such as ``Shift+N``; empty: none."""

@@ -99,7 +99,7 @@ class Thumbnails(QObject):
 
     def _on_made(self, result: tuple[str, NDArray[np.uint8] | None]) -> None:
         key, pixels = result
-        self._kept[key] = None if pixels is None else _as_image(pixels)
+        self._kept[key] = None if pixels is None else as_qimage(pixels)
         self._kept.move_to_end(key)
         while len(self._kept) > _MAX_KEPT:
             self._kept.popitem(last=False)
@@ -153,7 +153,8 @@ def _reduced(pixels: NDArray[Any], side_px: int) -> NDArray[np.float32]:
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)
 
 
-def _as_image(pixels: NDArray[np.uint8]) -> QImage:
+def as_qimage(pixels: NDArray[np.uint8]) -> QImage:
+    """Return pixels (H, W, 3) as a picture of Qt's."""
     height, width = pixels.shape[:2]
     # a copy, as the array goes
     return QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888).copy()

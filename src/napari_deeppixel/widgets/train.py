@@ -21,7 +21,7 @@ from napari_deeppixel.widgets.train_choices import TrainChoices
 from napari_deeppixel.widgets.train_closing import ClosingChoice, ClosingGuard, ask_closing
 from napari_deeppixel.widgets.train_log import RunLog, status_of
 from napari_deeppixel.widgets.train_models import ModelsPanel, ModelStore
-from napari_deeppixel.widgets.train_others import OtherRun, OtherRuns
+from napari_deeppixel.widgets.train_others import OtherRun, OtherRuns, goes_on
 from napari_deeppixel.widgets.train_outcome import OutcomeViewer
 from napari_deeppixel.widgets.train_progress import RunProgress
 from napari_deeppixel.widgets.train_result import ResultPanel
@@ -67,18 +67,12 @@ class TrainTab(QWidget):
         File name of an image of the dataset that the person wants to correct.
     mistakes_wanted
         Path of a file with likely label mistakes that the person wants to go through.
-    model_used
-        Name of the model that is in use from now on.
-    models_changed
-        The library has other models.
     """
 
     data_wanted = Signal()
     dataset_wanted = Signal(object)
     correct_wanted = Signal(str)
     mistakes_wanted = Signal(object)
-    model_used = Signal(str)
-    models_changed = Signal()
 
     def __init__(
         self,
@@ -280,7 +274,7 @@ class TrainTab(QWidget):
         self.kill_button.hide()
         if self.outcomes.shown is not None:
             self.outcomes.forget()
-        self.result.show_comparison(None, Path(), Path())
+        self.result.clear()
         self.watch.follow(run, is_alive=is_alive)
         self._show_state()
 
@@ -300,8 +294,7 @@ class TrainTab(QWidget):
         run, dataset = self.watch.run, self._dataset
         if run is not None and dataset is not None and not self._starting.is_running:
             self._say_problem("")
-            # a run keeps its own options
-            self._begin(resume_run(run, dataset, ()))
+            self._begin(resume_run(run, dataset))
 
     def _begin(self, started: Iterator[RunFolder]) -> None:
         def work(_cancel: CancelToken, _report: ReportProgress) -> Iterator[RunFolder]:
@@ -383,9 +376,9 @@ class TrainTab(QWidget):
         if log.started is not None and run is not None and self.runs.findData(str(run.path)) < 0:
             # it is listed from its first event on
             self._find()
-        if log.compared is None and self.watch.is_alive:
+        if log.compared is None and self.watch.is_alive and not self.result.isHidden():
             # it is gone on with: what was compared are other weights
-            self.result.show_comparison(None, Path(), Path())
+            self.result.clear()
         is_wanted = self.result.comparison is None and not self._unreadable
         if log.compared is not None and is_wanted and not self._loading.is_running:
             path = log.compared.path
@@ -471,11 +464,9 @@ class TrainTab(QWidget):
         about = tuple((model.name, "\n".join(model.lineage)) for model in state.models)
         self.choices.show_models(about, current=state.current)
         self.result.show_roll_back(state.before)
-        self.models_changed.emit()
 
     def _on_used(self, name: str) -> None:
         self.result.decision.say(f"{name} is used from now on, in Detect and Live.")
-        self.model_used.emit(name)
 
     def _on_mistakes(self) -> None:
         if self.watch.log.mistakes is not None:
@@ -537,7 +528,7 @@ class TrainTab(QWidget):
         """Tell of a run that goes on and is not shown."""
         others = self.others.all
         path = others[0].dataset if others else self._left
-        self.left_note.say("" if path is None else f"A training run on {path.name} goes on.")
+        self.left_note.say("" if path is None else goes_on(path))
         self.left_button.setVisible(path is not None)
         self._show_state()
 

@@ -11,12 +11,14 @@ from qtpy.QtWidgets import (
     QSpinBox,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
+from napari_deeppixel.engine.catalogue import DEFAULT_MODEL
 from napari_deeppixel.widgets.controls import combo, named
+from napari_deeppixel.widgets.model_choice import OPEN_FILE, WEIGHTS_FILES
 
-_OPEN_FILE = "open a weights file…"
 _AUTO = "auto"
-_BASE, _SCRATCH = "nuclei", "scratch"
+_SCRATCH = "scratch"
 
 _PRESETS = (
     ("auto: what this computer has", "auto"),
@@ -51,7 +53,7 @@ class TrainChoices:
             "run can start from anew: recommended. current is the one in use: mistakes of earlier "
             "runs add up.",
         )
-        self._current = _BASE
+        self._current = DEFAULT_MODEL
         self._models: tuple[tuple[str, str], ...] = ()
         self._files: list[str] = []
         self.preset = combo(
@@ -71,7 +73,7 @@ class TrainChoices:
         self.epochs.setSpecialValueText(_AUTO)
         self.epochs.setSuffix(" epochs")
         self._make_advanced()
-        self.show_models((), current=_BASE)
+        self.show_models((), current=DEFAULT_MODEL)
         self.start.activated.connect(self._on_activated)
 
     def _make_advanced(self) -> None:
@@ -143,13 +145,17 @@ class TrainChoices:
         """
         self._models, self._current = models, current
         chosen = self.start.currentData()
-        self.start.blockSignals(True)
+        with signals_blocked(self.start):
+            self._fill(chosen or DEFAULT_MODEL)
+
+    def _fill(self, chosen: str) -> None:
+        models, current = self._models, self._current
         self.start.clear()
-        self.start.addItem(f"base: {_BASE} (recommended)", _BASE)
-        if current != _BASE:
+        self.start.addItem(f"base: {DEFAULT_MODEL} (recommended)", DEFAULT_MODEL)
+        if current != DEFAULT_MODEL:
             self.start.addItem(f"current: {Path(current).name}", current)
         for name, description in models:
-            if name not in (_BASE, current):
+            if name not in (DEFAULT_MODEL, current):
                 self.start.addItem(name, name)
                 self.start.setItemData(
                     self.start.count() - 1, description, Qt.ItemDataRole.ToolTipRole
@@ -158,10 +164,9 @@ class TrainChoices:
             self.start.addItem(Path(path).name, path)
             self.start.setItemData(self.start.count() - 1, path, Qt.ItemDataRole.ToolTipRole)
         self.start.addItem("scratch: random weights", _SCRATCH)
-        self.start.addItem(_OPEN_FILE, None)
+        self.start.addItem(OPEN_FILE, None)
         # no data is that of the last entry
-        self.start.setCurrentIndex(max(self.start.findData(chosen or _BASE), 0))
-        self.start.blockSignals(False)
+        self.start.setCurrentIndex(max(self.start.findData(chosen), 0))
 
     def add_file(self, path: str) -> None:
         """Offer a weights file to start from, and choose it."""
@@ -171,10 +176,10 @@ class TrainChoices:
         self.start.setCurrentIndex(self.start.findData(path))
 
     def _on_activated(self, index: int) -> None:
-        if self.start.itemText(index) != _OPEN_FILE:
+        if self.start.itemText(index) != OPEN_FILE:
             return
         path, _ = QFileDialog.getOpenFileName(
-            self.start, "Start from these weights", "", "Weights (*.safetensors *.pth *.pt)"
+            self.start, "Start from these weights", "", WEIGHTS_FILES
         )
         if path:
             self.add_file(path)
@@ -192,7 +197,7 @@ class TrainChoices:
     @property
     def model(self) -> str:
         """Name or path of the model to start from."""
-        return str(self.start.currentData() or _BASE)
+        return str(self.start.currentData() or DEFAULT_MODEL)
 
     def options(self) -> tuple[str, ...]:
         """Return the choices as options of `napari-deeppixel train`; what is auto is left out."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from napari_deeppixel.core.progress import duration
 from napari_deeppixel.training.evaluate import Figures
@@ -117,11 +116,6 @@ class RunLog:
         if self.step is not None:
             return self.step.iterations
         return 0 if self.started is None else self.started.iterations
-
-    @property
-    def weights(self) -> Path | None:
-        """The best weights, once the run has ended."""
-        return None if self.ended is None else self.ended.weights
 
     @property
     def best_figures(self) -> Figures | None:

@@ -21,14 +21,13 @@ from qtpy.QtWidgets import (
 
 from napari_deeppixel.core.errors import DeepPixelError
 from napari_deeppixel.core.progress import CancelToken
-from napari_deeppixel.engine.catalogue import CATALOGUE
+from napari_deeppixel.engine.catalogue import CATALOGUE, DEFAULT_MODEL
 from napari_deeppixel.engine.library import LibraryModel, ModelLibrary
 from napari_deeppixel.widgets.controls import RED, Note, button, named
 from napari_deeppixel.widgets.data_panels import MenuButton
 from napari_deeppixel.widgets.job_queue import Job, JobQueue
+from napari_deeppixel.widgets.model_choice import WEIGHTS_FILES
 from napari_deeppixel.widgets.worker import ReportProgress
-
-_WEIGHTS = "Weights (*.safetensors *.pth *.pt)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ class ModelState:
     """
 
     models: tuple[LibraryModel, ...] = ()
-    current: str = "nuclei"
+    current: str = DEFAULT_MODEL
     before: str = ""
     problems: tuple[str, ...] = ()
 
@@ -224,8 +223,9 @@ class ModelsPanel(QWidget):
         self.tree.clear()
         for entry in CATALOGUE:
             # torchvision's are downloaded: of them only the one in use is of interest
-            if entry.name in ("nuclei", state.current):
-                self._add(entry.name, ("shipped" if entry.name == "nuclei" else "", "", ""), "")
+            if entry.name in (DEFAULT_MODEL, state.current):
+                data = "shipped" if entry.name == DEFAULT_MODEL else ""
+                self._add(entry.name, (data, "", ""), "")
         for model in state.models:
             origin = model.origin
             ap = "" if math.isnan(origin.ap) else f"{origin.ap:.3f}"
@@ -257,7 +257,7 @@ class ModelsPanel(QWidget):
         for key, is_possible in (
             ("rename", is_ours),
             ("remove", is_ours),
-            ("export", is_ours or name == "nuclei"),
+            ("export", is_ours or name == DEFAULT_MODEL),
             ("back", self._store.removed is not None),
         ):
             action = self._actions[key]
@@ -281,6 +281,6 @@ class ModelsPanel(QWidget):
             self._store.export(name, Path(path).with_suffix(".safetensors"))
 
     def _on_import(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Import a model", "", _WEIGHTS)
+        path, _ = QFileDialog.getOpenFileName(self, "Import a model", "", WEIGHTS_FILES)
         if path:
             self._store.add(Path(path))

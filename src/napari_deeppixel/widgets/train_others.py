@@ -32,7 +32,12 @@ class OtherRun:
     @property
     def caption(self) -> str:
         """What to say of it."""
-        return f"A training run on {self.dataset.name} goes on."
+        return goes_on(self.dataset)
+
+
+def goes_on(dataset: Path) -> str:
+    """Return what to say of a run on a dataset that goes on."""
+    return f"A training run on {dataset.name} goes on."
 
 
 class OtherRuns(QObject):

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_deeppixel.core.progress import CancelToken
 from napari_deeppixel.widgets.controls import named
+from napari_deeppixel.widgets.thumbnails import as_qimage
 from napari_deeppixel.widgets.worker import BackgroundTask, ReportProgress
 
 _SIDE_PX, _LARGE_PX = 112, 900
@@ -82,7 +83,7 @@ class PictureStrip(QListWidget):
 
     def _on_read(self, pictures: list[Picture]) -> None:
         self.clear()
-        self._images = {path: _qimage(pixels) for path, pixels in pictures}
+        self._images = {path: as_qimage(pixels) for path, pixels in pictures}
         side = QSize(_SIDE_PX, _SIDE_PX) * self.devicePixelRatio()
         for path, image in self._images.items():
             width = min(image.width(), image.height())
@@ -123,12 +124,6 @@ def _scaled(image: QImage, size: QSize) -> QPixmap:
     return QPixmap.fromImage(image).scaled(
         size, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
     )
-
-
-def _qimage(pixels: NDArray[np.uint8]) -> QImage:
-    height, width = pixels.shape[:2]
-    # a copy, as the array goes
-    return QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888).copy()
 
 
 def _pictures(

@@ -118,13 +118,14 @@ class CurvePlot(QWidget):
         """Draw frame, scales and lines."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        area = self._area()
-        self._draw_scales(painter, area)
+        # from all points, so once for all of them
+        area, top = self._area(), self.top
+        self._draw_scales(painter, area, top)
         painter.setClipRect(area.adjusted(-2, -2, 2, 2))
         for name, line in self._lines.items():
             color = QColor(self._colors[name])
             painter.setPen(QPen(color, 1.5))
-            points = [self._place(area, *point) for point in line]
+            points = [self._place(area, top, *point) for point in line]
             painter.drawPolyline(QPolygonF(points))
             if len(points) < 30:
                 painter.setBrush(color)
@@ -132,7 +133,7 @@ class CurvePlot(QWidget):
                     painter.drawEllipse(point, 2.0, 2.0)
         painter.end()
 
-    def _draw_scales(self, painter: QPainter, area: QRectF) -> None:
+    def _draw_scales(self, painter: QPainter, area: QRectF, top: float) -> None:
         text = self.palette().text().color()
         faint = QColor(text)
         faint.setAlphaF(0.25)
@@ -142,13 +143,13 @@ class CurvePlot(QWidget):
         middle = area.center().y()
         painter.drawLine(QPointF(area.left(), middle), QPointF(area.right(), middle))
         if self._marked is not None:
-            x = self._place(area, self._marked, 0.0).x()
+            x = self._place(area, top, self._marked, 0.0).x()
             painter.setPen(QPen(text, 1, Qt.PenStyle.DashLine))
             painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
         painter.setPen(text)
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         width = area.left() - _MARGIN_PX
-        for y, value in ((area.top() + height / 2, self.top), (middle, self.top / 2)):
+        for y, value in ((area.top() + height / 2, top), (middle, top / 2)):
             painter.drawText(QRectF(0, y - height / 2, width, height), right, _number(value))
         painter.drawText(QRectF(0, area.bottom() - height, width, height), right, "0")
         below = QRectF(area.left(), area.bottom() + 2, area.width(), height)
@@ -165,9 +166,9 @@ class CurvePlot(QWidget):
     def _width(self, text: str) -> int:
         return int(self.fontMetrics().horizontalAdvance(text))
 
-    def _place(self, area: QRectF, at: int, value: float) -> QPointF:
+    def _place(self, area: QRectF, top: float, at: int, value: float) -> QPointF:
         x = area.left() + at / self._last * area.width()
-        return QPointF(x, area.bottom() - value / self.top * area.height())
+        return QPointF(x, area.bottom() - value / top * area.height())
 
     # -- what the mouse is on -----------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.training.compare import Comparison, Role
@@ -68,7 +69,7 @@ class ResultPanel(QWidget):
         self._lay_out()
         outcomes.changed.connect(self._show_legend)
         outcomes.failed.connect(self._on_failed)
-        self.show_comparison(None, Path(), Path())
+        self.clear()
 
     def _make(self) -> None:
         self.verdict = Note("train.verdict")
@@ -169,42 +170,46 @@ class ResultPanel(QWidget):
 
     # -- showing ------------------------------------------------------------------------------
 
-    def show_comparison(self, comparison: Comparison | None, path: Path, folder: Path) -> None:
+    def clear(self) -> None:
+        """Show no comparison, and hide."""
+        self.comparison, self._path, self._folder = None, Path(), Path()
+        self._renew(is_shown=False)
+        self.images.show_rows(())
+        self._show_legend()
+
+    def show_comparison(self, comparison: Comparison, path: Path, folder: Path) -> None:
         """Show another comparison.
 
         Parameters
         ----------
         comparison
-            None: hide.
+            What to show.
         path
             Its file.
         folder
             Of its images, as `read_split` takes it.
         """
         self.comparison, self._path, self._folder = comparison, path, folder
-        self.setVisible(comparison is not None)
-        for part in (self.table, self._images):
-            part.setVisible(comparison is not None)
-        self.decision.say("")
-        self.problem.say("")
-        if comparison is None:
-            self.images.show_rows(())
-            self._show_legend()
-            return
+        self._renew(is_shown=True)
         verdict = comparison.verdict
         self.verdict.say(verdict.reason, color=_GREEN if verdict.is_better else AMBER)
         self._show_figures(comparison)
         self.images.show_rows(comparison.changes())
-        self.role.blockSignals(True)
-        self.role.clear()
-        for model in reversed(compared(comparison)):
-            self.role.addItem(model.role.value, model.role)
-        self.role.blockSignals(False)
+        with signals_blocked(self.role):
+            self.role.clear()
+            for model in reversed(compared(comparison)):
+                self.role.addItem(model.role.value, model.role)
         self._show_legend()
+
+    def _renew(self, *, is_shown: bool) -> None:
+        for part in (self, self.table, self._images):
+            part.setVisible(is_shown)
+        self.decision.say("")
+        self.problem.say("")
 
     def show_uncompared(self, reason: str) -> None:
         """Offer a new model that was not compared; `reason` says why."""
-        self.show_comparison(None, Path(), Path())
+        self.clear()
         self.verdict.say(reason, color=AMBER)
         self.facts.say("Nobody knows whether the new model is better.")
         self.setVisible(True)

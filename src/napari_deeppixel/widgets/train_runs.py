@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from qtpy.QtCore import QSettings
-
 from napari_deeppixel.training.run_folder import (
     RunFolder,
     new_run_folder,
@@ -14,6 +12,7 @@ from napari_deeppixel.training.run_folder import (
     train_command,
 )
 from napari_deeppixel.widgets.detached import DetachedProcess
+from napari_deeppixel.widgets.settings import own_settings
 from napari_deeppixel.widgets.train_watch import is_run_alive, process_note
 
 # what follows the training in the same process
@@ -72,11 +71,12 @@ def start_run(
     yield run
 
 
-def resume_run(run: RunFolder, dataset: Path, options: Sequence[str]) -> Iterator[RunFolder]:
+def resume_run(run: RunFolder, dataset: Path) -> Iterator[RunFolder]:
     """Go on with a run that ended before its time, and yield its folder; for a thread."""
     run.forget_stop()
     _seen(run).unlink(missing_ok=True)
-    _start(run, dataset, (*options, "--resume"))
+    # a run keeps its own options
+    _start(run, dataset, ["--resume"])
     yield run
 
 
@@ -123,21 +123,12 @@ def kill_run(run: RunFolder) -> Iterator[bool]:
 def remember_left(dataset: Path | None) -> None:
     """Remember the dataset whose run goes on without a window; None: none does."""
     if dataset is None:
-        _settings().remove(_LEFT_KEY)
+        own_settings().remove(_LEFT_KEY)
     else:
-        _settings().setValue(_LEFT_KEY, str(dataset))
+        own_settings().setValue(_LEFT_KEY, str(dataset))
 
 
 def left_dataset() -> Path | None:
     """Return the dataset whose run was left running, by the last window that closed."""
-    value = _settings().value(_LEFT_KEY)
+    value = own_settings().value(_LEFT_KEY)
     return Path(str(value)) if value else None
-
-
-def _settings() -> QSettings:
-    return QSettings(
-        QSettings.Format.IniFormat,
-        QSettings.Scope.UserScope,
-        "napari-deeppixel",
-        "napari-deeppixel",
-    )

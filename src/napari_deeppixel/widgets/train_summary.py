@@ -76,8 +76,8 @@ class SummaryPanel(QWidget):
         """Count now what changed meanwhile."""
         super().showEvent(event)  # type: ignore[arg-type]  # any event of Qt's
         if self._is_stale:
-            self._timer.start(0)
-            self._timer.setInterval(_SETTLE_MS)
+            self._timer.stop()
+            self._start()
 
     def shut_down(self) -> None:
         """Count no more."""
