@@ -318,3 +318,5 @@ def test_help_needs_no_torch(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(capsys.readouterr().out.split())
     assert "--predictions RESULTS.json" in text
     assert "--html REPORT" in text
+    assert "one of your own models by name, 'used' for the one in use" in text
+    assert "default: nuclei" in text

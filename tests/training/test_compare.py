@@ -326,7 +326,17 @@ def test_a_comparison_that_is_made_anew_is_read_anew(tmp_path: Path) -> None:
         assert len(outcome_from_file(path, Role.NEW, SQUARES[0]).true) == num_true
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 1}', '{"version": 99}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"version": 1}',
+        '{"version": 99}',
+        pytest.param("[" * 200_000, id="nested"),
+    ],
+)
 def test_a_file_that_is_no_comparison_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text, encoding="utf-8")
     with pytest.raises(AnnotationError, match=r"c\.json: "):

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 from tests.training.datasets import CELLS, disc, instances_of, rectangle, sample_of
+from tests.training.evaluation.made import truth_with
 
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.training.evaluate import Figures, average_precision, figures_of
+from napari_deeppixel.training.evaluation.truth import Maskless
 
 IMAGE_HW = (40, 60)
 
@@ -153,3 +155,12 @@ def test_figures_that_were_not_asked_for_are_none() -> None:
     figures = Figures(ap=1, ap50=1, ap75=1, num_images=1, num_objects=1)
     assert math.isnan(figures.accuracy50)
     assert math.isnan(average_precision([truth(LEFT)], [found((LEFT, 0.9))]).count_error)
+
+
+def test_an_object_with_a_box_alone_is_one_to_count() -> None:
+    box = Maskless(
+        category_id=1, box_xywh=(37, 12, 17, 17), area=289, is_crowd=False, is_empty=False
+    )
+    one = truth_with(LEFT, maskless=(box,))
+    assert figures_of([one], [found((LEFT, 0.9))], 0.5).count_error == 1
+    assert figures_of([one], [found((LEFT, 0.9), (RIGHT, 0.9))], 0.5).count_error == 0

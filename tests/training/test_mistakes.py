@@ -1,6 +1,6 @@
 """Likely label mistakes, on made images with one mistake each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -311,6 +311,7 @@ def test_a_file_gives_back_the_list_that_was_written(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("no JSON", "cannot be read"),
+        pytest.param("[" * 200_000, "nested too deeply", id="nested"),
         ("[]", "no file of label mistakes"),
         ('{"format": "napari-deeppixel mistakes", "version": 9}', "version 9"),
         ('{"format": "napari-deeppixel mistakes", "version": 1}', "cannot be read"),
@@ -386,6 +387,27 @@ def test_what_a_person_rejected_is_not_missing(tmp_path: Path) -> None:
     states = [InstanceState.REJECTED] + [InstanceState.ACCEPTED] * 14
     dataset = made_dataset(tmp_path, instances=annotations(states=tuple(states)))
     assert search_mistakes(dataset.path, ENGINE).mistakes == ()
+
+
+def test_a_split_that_nobody_asked_for_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = made_dataset(tmp_path)
+    read: list[list[Split] | None] = []
+    annotated = Dataset.annotated
+
+    def noted(self: Dataset, splits: Iterable[Split] | None = None, **others: Any) -> Any:
+        read.append(None if splits is None else list(splits))
+        return annotated(self, splits, **others)
+
+    monkeypatch.setattr(Dataset, "annotated", noted)
+    assert len(search_mistakes(dataset.path, ENGINE, splits=[Split.TRAIN]).mistakes) == 1
+    # its samples, then what was rejected
+    assert read == [[Split.TRAIN], [Split.TRAIN]]
+    dataset.set_split(["1.png"], Split.TEST)
+    with pytest.raises(AnnotationError, match="no complete image is in the splits train, val"):
+        search_mistakes(dataset.path, ENGINE)
+    assert len(read) == 2
 
 
 def test_images_that_nobody_completed_are_refused(tmp_path: Path) -> None:

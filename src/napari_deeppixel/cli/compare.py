@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from napari_deeppixel.cli.console import ProgressLine, Table, complain, number, say, say_json
-from napari_deeppixel.core.progress import Progress
 from napari_deeppixel.dataset.annotated import Split
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.training.compare import (
@@ -28,10 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     path = _output(arguments.output)
     models = models_to_compare(arguments.new, current=arguments.current, base=arguments.base)
     with ProgressLine(is_wanted=not arguments.json) as progress:
-
-        def on_progress(event: Progress) -> None:
-            progress.show(f"{event.message}  {event.fraction:.0%}")
-
         progress.show("reading images ...")
         split = Split(arguments.split) if arguments.split else None
         truths, content_hash = _read(data, split)
@@ -43,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             data_hash=content_hash,
             split=arguments.split or "",
             device=arguments.device,
-            on_progress=on_progress,
+            on_progress=progress.show_event,
         )
     if path is not None:
         comparison.save(path)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TextIO
 
+from napari_deeppixel.core.progress import Progress
+
 EXIT_BAD_INPUT = 2
 # 128 + SIGINT, as shells count
 EXIT_INTERRUPTED = 130
@@ -64,6 +66,10 @@ class ProgressLine:
             # \x1b[K: erase the rest of the line
             self._stream.write(f"\r{text}\x1b[K")
             self._stream.flush()
+
+    def show_event(self, event: Progress) -> None:
+        """Show what is done, and how far it is."""
+        self.show(f"{event.message}  {event.fraction:.0%}")
 
     def clear(self) -> None:
         """Take the line away, so that others can write."""

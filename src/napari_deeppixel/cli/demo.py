@@ -10,6 +10,7 @@ from napari_deeppixel.batch.inputs import sample_paths
 from napari_deeppixel.cli.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say_json
 from napari_deeppixel.cli.segment import Report, open_model, run_record, segment_and_report
 from napari_deeppixel.engine.base import PredictOptions
+from napari_deeppixel.engine.catalogue import DEFAULT_MODEL
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = Report(paths, is_talkative=not arguments.json)
     options, output = PredictOptions(), Path(arguments.output)
     with report.progress:
-        engine = open_model("nuclei", arguments.device, report.progress)
+        engine = open_model(DEFAULT_MODEL, arguments.device, report.progress)
         is_interrupted = segment_and_report(
             paths,
             engine,

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_deeppixel.cli.console import ProgressLine, Table, complain, number, say, say_json
-from napari_deeppixel.cli.evaluate_options import DEFAULT_MODEL
 from napari_deeppixel.core.errors import AnnotationError, DeepPixelError
-from napari_deeppixel.core.progress import Progress
 from napari_deeppixel.dataset.annotated import Split
 from napari_deeppixel.engine.base import PredictOptions, cap_message
+from napari_deeppixel.engine.catalogue import DEFAULT_MODEL
 from napari_deeppixel.training.evaluation.data import (
     EvaluationData,
     read_data,
@@ -64,12 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             predictions = _from_model(arguments, data, progress)
         score = predictions.score if arguments.score is None else arguments.score
-
-        def on_progress(event: Progress) -> None:
-            progress.show(f"{event.message}  {event.fraction:.0%}")
-
         report = evaluate_predictions(
-            predictions.truths, predictions.founds, score=score, on_progress=on_progress
+            predictions.truths, predictions.founds, score=score, on_progress=progress.show_event
         )
         notes = [*_shortened(data.problems), *predictions.notes, *report.notes]
         if html is not None:

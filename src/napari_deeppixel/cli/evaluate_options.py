@@ -2,10 +2,9 @@
 
 import argparse
 
-from napari_deeppixel.cli.values import magnification, share
-from napari_deeppixel.engine.catalogue import CATALOGUE
+from napari_deeppixel.cli.common_options import add_model, add_zoom
+from napari_deeppixel.cli.values import share
 
-DEFAULT_MODEL = "nuclei"
 EVALUATE = """\
 Compare what a model, or another program, finds with annotated images: COCO's average precision of
 masks and boxes, accuracy, F1 and panoptic quality over IoU thresholds as StarDist has them, how far
@@ -30,14 +29,9 @@ def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``evaluate``, but for the device."""
     add = parser.add_argument
     add("data", metavar="DATA", help="annotated images; see above")
-    names = ", ".join(entry.name for entry in CATALOGUE)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "-m",
-        "--model",
-        # no default here: with one, argparse does not see that both were typed
-        help=f"{names}, or a .safetensors or .pth file; default: {DEFAULT_MODEL}",
-    )
+    # no default here: with one, argparse does not see that both were typed
+    add_model(what, default=None)
     what.add_argument(
         "--predictions", metavar="RESULTS.json", help="what any program found, instead of a model"
     )
@@ -53,10 +47,5 @@ def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
         help="lowest score (0 to 1) of what counts as found; AP counts all. Default: the model's "
         "own, 0.5 with --predictions",
     )
-    add(
-        "--zoom",
-        type=magnification,
-        metavar="X",
-        help="magnify images so many times for the model (0.1 to 10); default: as it was trained",
-    )
+    add_zoom(parser)
     add("--html", metavar="REPORT", help="write a report with curves and pictures, one file")

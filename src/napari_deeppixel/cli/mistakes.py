@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_deeppixel.cli.console import ProgressLine, Table, complain, number, say, say_json
-from napari_deeppixel.core.progress import Progress
 from napari_deeppixel.dataset.annotated import Split
 
 if TYPE_CHECKING:
@@ -28,16 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     output.parent.mkdir(parents=True, exist_ok=True)
     with ProgressLine(is_wanted=not arguments.json) as progress:
         engine = open_model(arguments.model, arguments.device, progress)
-
-        def on_progress(event: Progress) -> None:
-            progress.show(f"{event.message}  {event.fraction:.0%}")
-
         found = search_mistakes(
             Path(arguments.dataset),
             engine,
             splits=[Split(split) for split in arguments.split],
             score=arguments.score,
-            on_progress=on_progress,
+            on_progress=progress.show_event,
         )
     if earlier is not None:
         found = found.with_answers_of(earlier)

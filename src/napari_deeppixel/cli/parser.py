@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, NoReturn
 
 import napari_deeppixel
+from napari_deeppixel.cli.common_options import add_model, add_zoom
 from napari_deeppixel.cli.console import EXIT_BAD_INPUT, complain
 from napari_deeppixel.cli.evaluate_options import EVALUATE, EVALUATE_MORE, add_evaluate_options
 from napari_deeppixel.cli.model_options import (
@@ -15,10 +16,9 @@ from napari_deeppixel.cli.model_options import (
     add_models_options,
 )
 from napari_deeppixel.cli.train_options import TRAIN, TRAIN_MORE, add_train_options
-from napari_deeppixel.cli.values import above_zero, magnification, positive, share, size_hw
+from napari_deeppixel.cli.values import above_zero, positive, share, size_hw
 from napari_deeppixel.dataset.formats.registry import FORMAT_NAMES
 from napari_deeppixel.engine.base import DEFAULT_MAX_INSTANCES
-from napari_deeppixel.engine.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     # the class is generic in stubs alone
@@ -142,7 +142,8 @@ def _add_segment(commands: "Commands") -> None:
     )
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="image file, folder or pattern")
-    _add_model(parser)
+    add_model(parser)
+    _add_device(parser)
     add("-o", "--output", default="deeppixel-output", metavar="DIR", help="default: %(default)s")
     add(
         "--overwrite",
@@ -172,7 +173,7 @@ def _add_segment(commands: "Commands") -> None:
         help="probability (0 to 1) from which a pixel belongs to an object; default: %(default)s",
     )
     add("--min-area", type=positive, default=1, metavar="PX", help="smallest object in pixels")
-    _add_zoom(parser)
+    add_zoom(parser)
     add(
         "--channels",
         type=_channels,
@@ -204,10 +205,11 @@ def _add_live(commands: "Commands") -> None:
     add("source", nargs="?", metavar="SOURCE", help="camera, URL, video, screen or demo")
     add("--list", action="store_true", help="the sources that are there, instead of a run")
     add("--seconds", type=above_zero, metavar="N", help="end so long after the first frame")
-    _add_model(parser)
+    add_model(parser)
+    _add_device(parser)
     add("-s", "--score", type=share, help="lowest score (0 to 1); default: the model's own")
     add("--min-area", type=positive, default=1, metavar="PX", help="smallest object in pixels")
-    _add_zoom(parser)
+    add_zoom(parser)
     add("--size", type=size_hw, metavar="WxH", help="of the frames, such as 640x480")
     add("--fps", type=above_zero, metavar="F", help="frames a second that the source shall give")
     add(
@@ -354,7 +356,8 @@ def _add_mistakes(commands: "Commands") -> None:
     )
     add = parser.add_argument
     add("dataset", metavar="DATASET", help="folder of annotated images")
-    _add_model(parser)
+    add_model(parser)
+    _add_device(parser)
     add(
         "--split",
         nargs="+",
@@ -382,28 +385,6 @@ def _add_check(commands: "Commands") -> None:
     )
     parser.add_argument("dataset", metavar="DATASET", help="dataset folder")
     parser.add_argument("--repair", action="store_true", help="do what is safe about it")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    names = ", ".join(entry.name for entry in CATALOGUE)
-    parser.add_argument(
-        "-m",
-        "--model",
-        default="nuclei",
-        help=f"{names}, one of your own models by name, 'used' for the one in use, or a "
-        ".safetensors or .pth file; default: %(default)s",
-    )
-    _add_device(parser)
-
-
-def _add_zoom(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--zoom",
-        type=magnification,
-        metavar="X",
-        help="magnify images so many times for the model (0.1 to 10): higher finds smaller objects "
-        "and finer edges, lower is faster; default: as the model was trained",
-    )
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

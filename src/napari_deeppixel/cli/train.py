@@ -15,6 +15,7 @@ from napari_deeppixel.cli.train_options import SCRATCH
 from napari_deeppixel.core.errors import AnnotationError, RunCancelled
 from napari_deeppixel.core.progress import CancelToken, duration
 from napari_deeppixel.dataset.store import Dataset
+from napari_deeppixel.engine.catalogue import DEFAULT_MODEL
 from napari_deeppixel.training.choices import Freeze, Preset
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def _wishes(arguments: argparse.Namespace) -> "Wishes":
     changes = {name: getattr(arguments, name) for name in names}
     changes["freeze"] = None if arguments.freeze is None else Freeze(arguments.freeze)
     changes["patience"] = 0 if arguments.no_early_stop else None
-    start = arguments.start or "nuclei"
+    start = arguments.start or DEFAULT_MODEL
     return Wishes(
         start=None if start == SCRATCH else start,
         preset=Preset(arguments.preset),

@@ -28,9 +28,12 @@ class CatalogueEntry:
     torchvision_weights: str = ""
 
 
+# what is used where nobody chose another
+DEFAULT_MODEL = "nuclei"
+
 CATALOGUE = (
     CatalogueEntry(
-        name="nuclei",
+        name=DEFAULT_MODEL,
         description="Cell nuclei: fluorescence, histology, brightfield. Ships with the plugin.",
         score=0.6,
         box_nms=0.4,

@@ -12,11 +12,11 @@ import filelock
 
 from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.errors import WeightsError
+from napari_deeppixel.engine.catalogue import DEFAULT_MODEL
 
 FILE_NAME = "library.json"
 
 _VERSION = 1
-_DEFAULT = "nuclei"
 _LOCK_NAME = "library.lock"
 # an import of 200 MB over a network is held no longer
 _WAIT_S = 60.0
@@ -39,7 +39,7 @@ class LibraryState:
         Whether a later version of this program wrote the file.
     """
 
-    used: str = _DEFAULT
+    used: str = DEFAULT_MODEL
     history: tuple[str, ...] = ()
     problem: str = ""
     is_newer: bool = False
@@ -52,7 +52,7 @@ def read_state(folder: Path) -> LibraryState:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["version"] > _VERSION:
             return LibraryState(
-                problem=f"{path}: of a later version of napari-deeppixel: {_DEFAULT} is used; "
+                problem=f"{path}: of a later version of napari-deeppixel: {DEFAULT_MODEL} is used; "
                 "update this program",
                 is_newer=True,
             )
@@ -67,7 +67,7 @@ def read_state(folder: Path) -> LibraryState:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return LibraryState(
             problem=f"{path}: cannot be read ({error}), so which model was used is not known: "
-            f"{_DEFAULT} is used until you choose another"
+            f"{DEFAULT_MODEL} is used until you choose another"
         )
 
 

@@ -18,6 +18,7 @@ from napari_deeppixel.engine.base import (
     PredictOptions,
     cap_message,
 )
+from napari_deeppixel.engine.catalogue import DEFAULT_MODEL
 from napari_deeppixel.engine.prompt import RegionPrompter
 from napari_deeppixel.engine.weights import load_model
 
@@ -146,7 +147,7 @@ def _with_limits_of_plane(
 
 def segment(
     image: Any,
-    model: str | Path | Engine = "nuclei",
+    model: str | Path | Engine = DEFAULT_MODEL,
     *,
     axes: str | None = None,
     device: str = "auto",

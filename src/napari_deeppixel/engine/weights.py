@@ -1,6 +1,5 @@
 """Weights files: loading what is safe and fits, saving, and models by name."""
 
-import hashlib
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,7 @@ from napari_deeppixel.engine.build import build_model
 from napari_deeppixel.engine.catalogue import CATALOGUE, CatalogueEntry
 from napari_deeppixel.engine.device import pick_device
 from napari_deeppixel.engine.download import fetch
-from napari_deeppixel.engine.library import ModelLibrary, packaged_weights
+from napari_deeppixel.engine.library import ModelLibrary, hash_of, packaged_weights
 from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine
 from napari_deeppixel.engine.model_name import USED
 from napari_deeppixel.engine.spec import Architecture, ModelSpec
@@ -136,8 +135,7 @@ def _engine(spec: ModelSpec, state: StateDict, path: Path, device: str) -> MaskR
             f"{path}: the weights do not fit {spec.architecture} with "
             f"{spec.categories.num_classes - 1} categories: {shown[:500]}{more}"
         ) from error
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return MaskRCNNEngine(spec, model, device=device, weights_hash=digest)
+    return MaskRCNNEngine(spec, model, device=device, weights_hash=hash_of(path))
 
 
 def _read_checkpoint(path: Path) -> tuple[ModelSpec, StateDict]:

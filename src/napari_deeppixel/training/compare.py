@@ -18,6 +18,7 @@ from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.coco import read_coco, write_coco
+from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
 from napari_deeppixel.engine.base import Engine, PredictOptions
 from napari_deeppixel.engine.library import ModelLibrary
 from napari_deeppixel.engine.spec_file import read_spec
@@ -31,8 +32,7 @@ from napari_deeppixel.training.evaluation.report import (
 from napari_deeppixel.training.evaluation.truth import Truth
 from napari_deeppixel.training.run_folder import RunFolder
 from napari_deeppixel.training.samples import Sample
-from napari_deeppixel.training.verdict import ImageChange, Verdict, image_changes
-from napari_deeppixel.training.verdict import judge as judge
+from napari_deeppixel.training.verdict import ImageChange, Verdict, image_changes, judge
 
 _VERSION = 1
 # characters of another error in ours
@@ -156,33 +156,37 @@ def load_comparison(path: Path | str) -> Comparison:
         If the file is missing, or is none.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-        if values.pop("version") > _VERSION:
-            raise AnnotationError(f"{path}: of a later version of napari-deeppixel: update it")
-        models = tuple(
-            ComparedModel(
-                **{
-                    **model,
-                    "role": Role(model["role"]),
-                    "report": EvaluationReport.from_json(model["report"]),
-                }
-            )
-            for model in values.pop("models")
-        )
-        return Comparison(models=models, verdict=Verdict(**values.pop("verdict")), **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, DeepPixelError) as error:
-        if isinstance(error, AnnotationError):
-            raise
+        values = read_json(Path(path), limit=MAX_TEXT_BYTES)
+        is_known = values.pop("version") <= _VERSION
+        comparison = _from_json(values) if is_known else None
+    except (ValueError, KeyError, TypeError, AttributeError, DeepPixelError) as error:
         raise AnnotationError(
-            f"{path}: no comparison of models can be read ({_why(error)}): compare them again"
+            f"{path}: no comparison of models can be read ({_why(error, path)}): compare them again"
         ) from error
+    if comparison is None:
+        raise AnnotationError(f"{path}: of a later version of napari-deeppixel: update it")
+    return comparison
 
 
-def _why(error: Exception) -> str:
-    """Return an error in a few words: some quote the whole file."""
-    if isinstance(error, UnicodeDecodeError):
-        return f"no text from byte {error.start:,} on"
-    told = f"{type(error).__name__}: {error}".splitlines()[0]
+def _from_json(values: dict[str, Any]) -> Comparison:
+    models = tuple(
+        ComparedModel(
+            **{
+                **model,
+                "role": Role(model["role"]),
+                "report": EvaluationReport.from_json(model["report"]),
+            }
+        )
+        for model in values.pop("models")
+    )
+    return Comparison(models=models, verdict=Verdict(**values.pop("verdict")), **values)
+
+
+def _why(error: Exception, path: Path | str) -> str:
+    """Return an error of a file in a few words: some quote the whole file."""
+    is_ours = isinstance(error, DeepPixelError)
+    told = str(error).removeprefix(f"{path}: ") if is_ours else f"{type(error).__name__}: {error}"
+    told = told.splitlines()[0]
     return told if len(told) <= _MAX_TOLD else f"{told[:_MAX_TOLD]}…"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from napari_deeppixel.core.words import counted, listed
 from napari_deeppixel.dataset.annotated import Split
 
 # two images with 142 objects made a model better that had learnt the like of them before
@@ -79,13 +80,13 @@ def _of_objects(objects: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     counts = {name: by_split[Split.TRAIN] for name, by_split in objects.items()}
     missing = [name for name, count in counts.items() if not count]
     if missing:
-        yield f"No object of {_listed(missing)} is in train: it cannot be learnt."
+        yield f"No object of {listed(missing)} is in train: it cannot be learnt."
     few = [f"{name} ({count})" for name, count in counts.items() if 0 < count < _FEW_OBJECTS]
     if few:
-        yield f"Few objects in train: {_listed(few)}; annotate {_FEW_OBJECTS} or more of each."
+        yield f"Few objects in train: {listed(few)}; annotate {_FEW_OBJECTS} or more of each."
     unseen = [name for name, count in counts.items() if count and not objects[name][Split.VAL]]
     if unseen and any(by_split[Split.VAL] for by_split in objects.values()):
-        yield f"No object of {_listed(unseen)} is in val: figures say nothing about it."
+        yield f"No object of {listed(unseen)} is in val: figures say nothing about it."
 
 
 def _of_findings(found: Findings) -> Iterator[str]:
@@ -115,15 +116,5 @@ def _of_findings(found: Findings) -> Iterator[str]:
         )
 
 
-def counted(number: int, noun: str) -> str:
-    """Return ``1 image`` or ``2 images``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _check(found: Findings) -> str:
     return "; `napari-deeppixel check` says more" if found.is_dataset else ""
-
-
-def _listed(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -82,7 +82,7 @@ def figures_of(
         for truth, found in zip(truths, founds, strict=True)
     ]
     counts = sum((judge.label_counts((0.5,))[0] for judge in judges), Counts())
-    errors = [abs(judge.num_found() - len(judge.truth.instances)) for judge in judges]
+    errors = [abs(judge.surplus()) for judge in judges]
     return _figures(
         truths,
         founds,

@@ -9,13 +9,15 @@ from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.core.progress import CancelToken, Progress
-from napari_deeppixel.dataset.annotated import ImageState, Split
+from napari_deeppixel.dataset.annotated import Split
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.engine.base import CANDIDATE_SCORE, Engine, PredictOptions
 from napari_deeppixel.training.mistake import MATCH_IOU, Mistake, MistakeKind
 from napari_deeppixel.training.mistakes import BELIEVED_SCORE, find_mistakes
 from napari_deeppixel.training.mistakes_file import MistakeList
+from napari_deeppixel.training.pixels import PixelCache
 from napari_deeppixel.training.samples import Sample, read_split
+from napari_deeppixel.training.summary import summarise
 
 
 def search_mistakes(
@@ -49,13 +51,17 @@ def search_mistakes(
     RunCancelled
         If somebody asked to stop.
     """
-    samples = _samples_in(folder, tuple(splits), engine)
+    splits = tuple(splits)
+    samples = _samples_in(folder, splits, engine)
     predictions = _predictions_of(samples, engine, cancel=cancel, on_progress=on_progress)
     believed = max(BELIEVED_SCORE, engine.spec.score) if score is None else score
     found = find_mistakes(samples, predictions, score=believed)
-    rejected = _rejected_in(folder) if Dataset.is_dataset(folder) else {}
+    is_any_missing = any(mistake.kind is MistakeKind.MISSING for mistake in found)
+    if is_any_missing and Dataset.is_dataset(folder):
+        rejected = _rejected_in(folder, splits)
+        found = [mistake for mistake in found if not _is_rejected(mistake, rejected)]
     return MistakeList(
-        mistakes=tuple(m for m in found if not _is_rejected(m, rejected)),
+        mistakes=tuple(found),
         dataset=str(folder.absolute()),
         model=engine.source,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -64,12 +70,8 @@ def search_mistakes(
 
 def _samples_in(folder: Path, splits: Sequence[Split], engine: Engine) -> list[Sample]:
     if Dataset.is_dataset(folder):
-        known = {
-            image.split
-            for image in Dataset.open(folder).annotated(splits, resolves_splits=True)
-            if image.state is ImageState.COMPLETE or image.regions
-        }
-        folders = [folder / split for split in splits if split in known]
+        num_images = summarise(folder).num_images
+        folders = [folder / split for split in splits if num_images[split]]
     elif (folder / "instances.json").is_file():
         folders = [folder]
     else:
@@ -79,7 +81,12 @@ def _samples_in(folder: Path, splits: Sequence[Split], engine: Engine) -> list[S
             f"{folder}: no complete image is in the splits {', '.join(splits)}; mark images or "
             "regions complete first: elsewhere nobody knows what is missing"
         )
-    return [sample for each in folders for sample in read_split(each, engine.spec.normalization)]
+    cache = PixelCache()
+    return [
+        sample
+        for each in folders
+        for sample in read_split(each, engine.spec.normalization, cache=cache)
+    ]
 
 
 def _predictions_of(
@@ -104,10 +111,10 @@ def _predictions_of(
 _Places = dict[tuple[str, PlaneIndex], list[CroppedMask]]
 
 
-def _rejected_in(folder: Path) -> _Places:
-    """Return what a person said is no object, by image and plane."""
+def _rejected_in(folder: Path, splits: Sequence[Split]) -> _Places:
+    """Return what a person said is no object in some splits, by image and plane."""
     rejected: _Places = {}
-    for image in Dataset.open(folder).annotated():
+    for image in Dataset.open(folder).annotated(splits):
         for mask, state in zip(image.instances.masks, image.instances.states, strict=True):
             if state is InstanceState.REJECTED:
                 rejected.setdefault((image.file_name, image.plane), []).append(mask)

@@ -11,6 +11,7 @@ from napari_deeppixel.core.atomic import atomic_file
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.dataset.formats.coco_rle import mask_to_rle, segmentation_to_mask
+from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
 from napari_deeppixel.training.mistake import MATCH_IOU, Mistake, MistakeAnswer, MistakeKind
 
 # of the list in a dataset or a run
@@ -116,7 +117,7 @@ def load_mistakes(path: Path) -> MistakeList:
         If it cannot be read, or is none.
     """
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path, limit=MAX_TEXT_BYTES)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"no file of label mistakes: its format is not {FORMAT!r}")
         if document.get("version") != VERSION:
@@ -130,10 +131,9 @@ def load_mistakes(path: Path) -> MistakeList:
             model=str(document["model"]),
             date=str(document["date"]),
         )
-    except OSError as error:
-        raise AnnotationError(f"{path} cannot be read ({error.strerror or error})") from error
     except (KeyError, TypeError, ValueError, AttributeError, AnnotationError) as error:
-        raise AnnotationError(f"{path} cannot be read ({error})") from error
+        told = str(error).removeprefix(f"{path}: ")
+        raise AnnotationError(f"{path} cannot be read ({told})") from error
 
 
 def mistake_to_json(mistake: Mistake) -> dict[str, Any]:

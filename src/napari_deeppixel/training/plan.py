@@ -14,6 +14,7 @@ from napari_deeppixel.dataset.annotated import Split
 from napari_deeppixel.dataset.formats.coco import read_coco, read_provenance
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.engine.build import build_model
+from napari_deeppixel.engine.catalogue import DEFAULT_MODEL
 from napari_deeppixel.engine.spec import ModelSpec
 from napari_deeppixel.training.anchors import boxes_in_network, fit_anchors
 from napari_deeppixel.training.events import RunStarted
@@ -55,7 +56,7 @@ class Wishes:
         Magnification of the images for which the model is trained.
     """
 
-    start: str | None = "nuclei"
+    start: str | None = DEFAULT_MODEL
     preset: Preset = Preset.AUTO
     epochs: int | None = None
     changes: Mapping[str, Any]

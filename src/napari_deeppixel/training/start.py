@@ -9,6 +9,7 @@ from typing import Any
 from napari_deeppixel.core.category import CategoryTable
 from napari_deeppixel.core.errors import WeightsError
 from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.core.words import listed
 from napari_deeppixel.engine.build import build_model
 from napari_deeppixel.engine.spec import ModelSpec, slim_spec
 from napari_deeppixel.engine.torch_gate import torch
@@ -242,23 +243,18 @@ class _Match:
         """Return what became of the categories, for people."""
         notes = []
         if self.kept:
-            notes.append(f"Keeps what it knows of {_listed(self.kept)}.")
+            notes.append(f"Keeps what it knows of {listed(self.kept)}.")
         if self.new:
             many = len(self.mean_of)
             origin = "the one category" if many == 1 else f"the mean of the {many} categories"
-            notes.append(f"New, as {origin} that it knew: {_listed(self.new)}.")
+            notes.append(f"New, as {origin} that it knew: {listed(self.new)}.")
         if self.dropped:
-            notes.append(f"Forgets {_listed(self.dropped)}.")
+            notes.append(f"Forgets {listed(self.dropped)}.")
         return notes
 
 
 def _loose(name: str) -> str:
     return " ".join(name.casefold().split())
-
-
-def _listed(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _channel_notes(spec: ModelSpec, num_channels: int | None) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.core.words import counted
 from napari_deeppixel.dataset.annotated import Split
 from napari_deeppixel.dataset.content_hash import sha256_of
 from napari_deeppixel.dataset.dataset_file import DatasetFile, read_dataset_file
@@ -23,7 +24,7 @@ from napari_deeppixel.dataset.image_entry import ImageEntry, category_names
 from napari_deeppixel.dataset.image_folder import ImageFolder, inner_name
 from napari_deeppixel.dataset.store import Dataset
 from napari_deeppixel.training.content import ImageContent, NameOf, content_of
-from napari_deeppixel.training.data_warnings import Findings, counted, warnings_of
+from napari_deeppixel.training.data_warnings import Findings, warnings_of
 
 Stamp: TypeAlias = tuple[DatasetFile, int, int]
 Known: TypeAlias = dict[str, tuple[Stamp, ImageContent]]

@@ -12,6 +12,7 @@ from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.geometry import as_boxes, boxes_xyxy_to_xywh
 from napari_deeppixel.core.image import pick_channels
 from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.core.words import counted
 from napari_deeppixel.dataset.annotated import AnnotatedImage, Split
 from napari_deeppixel.dataset.formats.base import Problem, ReadSource
 from napari_deeppixel.dataset.formats.coco_read import MASK_KEY, mask_fingerprint
@@ -20,7 +21,7 @@ from napari_deeppixel.dataset.formats.registry import guess_format
 from napari_deeppixel.dataset.image_file import read_image
 from napari_deeppixel.dataset.image_folder import ImageFolder
 from napari_deeppixel.dataset.store import Dataset
-from napari_deeppixel.training.evaluation.truth import Maskless, Truth, counted
+from napari_deeppixel.training.evaluation.truth import Maskless, Truth
 from napari_deeppixel.training.samples import appearance_of, is_whole_image, known_part
 
 _OWN_FILE = "instances.json"

@@ -1,7 +1,7 @@
 """One image judged: what matches at every threshold, and what came of each prediction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -141,6 +141,10 @@ class ImageJudge:
         num_loose = int((reach & self.found.is_box_alone).sum()) if self.kind == "mask" else 0
         return len(self.matches) + int(self.is_false.sum()) + num_loose
 
+    def surplus(self) -> int:
+        """Return how many more were found than annotated, of whatever kind; below 0: fewer."""
+        return self.num_found() - self.truth.num_objects
+
     def judgement(self) -> Judgement:
         """Return which predictions are right, whatever their score."""
         scores = self.compared.scores
@@ -182,7 +186,7 @@ class ImageJudge:
         A pixel shows the top-most object; one that is hidden wholly is not in a label image.
         """
         true = self.truth.instances.with_handles_from(1).label_image()
-        shown = replace(self.compared, handles=np.arange(1, len(self.compared) + 1))
+        shown = self.compared.with_handles_from(1)
         found = shown.select(self.is_counted).label_image()
         is_seen = np.bincount(found.ravel(), minlength=len(self.compared) + 1)[1:] > 0
         pairs = label_pairs(true, found)

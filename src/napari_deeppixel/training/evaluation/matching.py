@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from napari_deeppixel.core.geometry import BoolImage, Boxes
 from napari_deeppixel.core.instance import InstanceSet
+from napari_deeppixel.edits.neighbours import shared_box_areas, shared_pixels, touching_boxes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,20 +105,17 @@ def _ratio(part: float, whole: float) -> float:
 
 def mask_pairs(true: InstanceSet, found: InstanceSet) -> Pairs:
     """Return all pairs of masks that share a pixel."""
-    rows, columns = np.nonzero(_box_intersections(true.boxes_xyxy, found.boxes_xyxy))
-    shared = np.array(
-        [true.masks[t].intersection(found.masks[f]) for t, f in zip(rows, columns, strict=True)],
-        np.int64,
-    )
-    return _pairs(rows, columns, shared, true.areas, found.areas)
+    touching = touching_boxes(true.boxes_xyxy, found.boxes_xyxy)
+    shared = shared_pixels(true.masks, found.masks, touching)
+    return _pairs(touching[:, 0], touching[:, 1], shared, true.areas, found.areas)
 
 
 def box_pairs(true_xyxy: Boxes, found_xyxy: Boxes) -> Pairs:
     """Return all pairs of boxes (N, 4), (M, 4) that share area."""
-    shared = _box_intersections(true_xyxy, found_xyxy)
-    rows, columns = np.nonzero(shared)
+    touching = touching_boxes(true_xyxy, found_xyxy)
+    shared = shared_box_areas(true_xyxy, found_xyxy, touching)
     areas = [(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (true_xyxy, found_xyxy)]
-    return _pairs(rows, columns, shared[rows, columns], *areas)
+    return _pairs(touching[:, 0], touching[:, 1], shared, *areas)
 
 
 def label_pairs(true: NDArray[Any], found: NDArray[Any]) -> Pairs:
@@ -144,13 +142,6 @@ def _pairs(
     return Pairs(
         true=true[kept].astype(np.int64), found=found[kept].astype(np.int64), ious=ious[kept]
     )
-
-
-def _box_intersections(one: Boxes, other: Boxes) -> NDArray[np.float64]:
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    shared: NDArray[np.float64] = (high - low).clip(0).prod(axis=2)
-    return shared
 
 
 def best_matches(pairs: Pairs, iou: float) -> Pairs:

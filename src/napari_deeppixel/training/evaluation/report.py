@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.core.words import counted
 from napari_deeppixel.training.evaluation.coco import (
     CocoImage,
     CocoResult,
@@ -41,7 +42,6 @@ from napari_deeppixel.training.evaluation.matching import Counts
 from napari_deeppixel.training.evaluation.truth import (
     Found,
     Truth,
-    counted,
     found_of,
     in_one_table,
     truth_of,
@@ -144,7 +144,7 @@ def _counted(judge: ImageJudge) -> _CountedImage:
         judgement=judge.judgement(),
         confusion=judge.confusion(),
         num_objects=judge.truth.num_objects,
-        surplus=judge.num_found() - judge.truth.num_objects,
+        surplus=judge.surplus(),
     )
 
 

@@ -12,6 +12,7 @@ from napari_deeppixel.core.errors import AnnotationError
 from napari_deeppixel.core.geometry import as_boxes, boxes_xywh_to_xyxy
 from napari_deeppixel.core.instance import Instance, InstanceSet, InstanceState
 from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.core.words import counted
 from napari_deeppixel.dataset.annotated import AnnotatedImage
 from napari_deeppixel.dataset.formats.base import Problem, raise_problem
 from napari_deeppixel.dataset.formats.coco_categories import whole_id
@@ -20,7 +21,7 @@ from napari_deeppixel.dataset.formats.coco_rle import segmentation_to_mask
 from napari_deeppixel.dataset.formats.coco_values import box_of, number_of, share_of
 from napari_deeppixel.dataset.formats.hostile import MAX_TEXT_BYTES, read_json
 from napari_deeppixel.training.evaluation.data import EvaluationData, FileId
-from napari_deeppixel.training.evaluation.truth import Found, Truth, counted, joined_table
+from napari_deeppixel.training.evaluation.truth import Found, Truth, joined_table
 
 _MOST_NAMED = 3
 # of a sum of shares in float32

@@ -12,6 +12,7 @@ from napari_deeppixel.core.geometry import Boxes, boxes_xyxy_to_xywh
 from napari_deeppixel.core.image import PlaneIndex
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
+from napari_deeppixel.core.words import counted
 from napari_deeppixel.training.samples import Sample
 
 # what formats without categories call everything
@@ -172,11 +173,6 @@ class Found:
             is_empty=self.is_empty[which],
             boxes_xywh=self.boxes_xywh[which],
         )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number of things for people: ``1 prediction``, ``2,000 predictions``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def truth_of(sample: "Sample | Truth") -> Truth:
