@@ -1,12 +1,22 @@
 """How unsure the network is where a mask ends, on masks that a person can add up."""
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
 from tests.engine.networks import noise, slim_engine
 
+from napari_deeppixel.engine import paste_jit, uncertainty
 from napari_deeppixel.engine.base import PredictOptions
 from napari_deeppixel.engine.uncertainty import edge_uncertainties
+
+
+@pytest.fixture(params=[None, paste_jit], ids=["torch", "compiled"], autouse=True)
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType | None:
+    """Measure with and without the compiled kernel."""
+    monkeypatch.setattr(uncertainty, "kernels", lambda _name: request.param)
+    return request.param
 
 
 def masks(*pictures: list[list[float]]) -> torch.Tensor:
@@ -42,6 +52,13 @@ def test_without_an_inside_cell_it_is_unknown() -> None:
     values = edge_uncertainties(masks([[0.4, 0.4], [0.4, 0.4]], [[1, 1], [1, 1]]))
     assert np.isnan(values[0])
     assert values[1] == 0
+
+
+def test_torch_and_the_kernel_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy = torch.rand(200, 1, 28, 28, generator=torch.Generator().manual_seed(0)) ** 4
+    values = edge_uncertainties(noisy)
+    monkeypatch.setattr(uncertainty, "kernels", lambda _name: None)
+    assert values.tolist() == edge_uncertainties(noisy).tolist()
 
 
 def test_no_mask_gives_no_number() -> None:

@@ -39,7 +39,7 @@ class CroppedMask:
         pixels = np.asarray(self.pixels)
         if pixels.dtype != np.bool_ or pixels.ndim != 2:
             raise ValueError(f"mask must be 2-D bool, got {pixels.ndim}-D {pixels.dtype}")
-        if mask_to_box_xyxy(pixels) != (0, 0, pixels.shape[1], pixels.shape[0]):
+        if not _is_tight(pixels):
             raise ValueError(
                 f"mask crop of shape {pixels.shape} is empty or not tight: "
                 "use CroppedMask.from_mask, which trims it"
@@ -155,6 +155,14 @@ class CroppedMask:
         """Return intersection over union of the two masks, 0 to 1."""
         both = self.intersection(other)
         return both / (self.area + other.area - both)
+
+
+def _is_tight(pixels: BoolImage) -> bool:
+    # a tenth of the time of `mask_to_box_xyxy` for a nucleus: predictions make masks by hundreds
+    count = np.count_nonzero
+    return bool(
+        count(pixels[:1]) and count(pixels[-1:]) and count(pixels[:, :1]) and count(pixels[:, -1:])
+    )
 
 
 def union_mask(masks: Sequence[CroppedMask]) -> CroppedMask | None:

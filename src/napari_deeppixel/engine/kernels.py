@@ -1,0 +1,62 @@
+"""Kernels that numba compiles: in the background, never in front of a waiting person.
+
+A module ``<name>_jit`` holds functions with explicit signatures, so importing it compiles them all,
+or loads them from numba's cache on disk. Until that is done, callers take torch's own operations,
+which give the same result more slowly.
+"""
+
+import functools
+import importlib
+import logging
+import os
+import sys
+import threading
+from types import ModuleType
+
+_MODULES = ("roi_align_jit", "winograd_jit", "nms_jit", "paste_jit")
+
+_logger = logging.getLogger(__name__)
+_ready: dict[str, ModuleType] = {}
+
+
+def prepare_kernels() -> None:
+    """Start to compile all kernels in a background thread, unless that was done before."""
+    _compiling()
+
+
+def kernels(name: str) -> ModuleType | None:
+    """Return the module of compiled kernels; None while it is not ready, or cannot be."""
+    return _ready.get(name)
+
+
+def wait_for_kernels() -> bool:
+    """Wait until all kernels are compiled; return whether they are all there."""
+    _compiling().join()
+    return len(_ready) == len(_MODULES)
+
+
+@functools.cache
+def _compiling() -> threading.Thread:
+    # no daemon: a program that ends while LLVM compiles would crash
+    thread = threading.Thread(target=_compile, name="kernels")
+    thread.start()
+    return thread
+
+
+def _compile() -> None:
+    _yield_to_others()
+    for name in _MODULES:
+        if not threading.main_thread().is_alive():
+            # the program ends: it waits for this thread
+            return
+        try:
+            _ready[name] = importlib.import_module(f"napari_deeppixel.engine.{name}")
+        # numba must fit the Python, LLVM the processor, and a folder must be there for the cache
+        except Exception:
+            _logger.warning("no compiled kernels (%s): slower, same results", name, exc_info=True)
+
+
+def _yield_to_others() -> None:
+    """Give this thread the lowest priority, where the system can do that for one thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
