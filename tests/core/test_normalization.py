@@ -44,6 +44,22 @@ def test_percentiles_leave_out_the_outliers() -> None:
     assert values[0, [0, 10, 50, 90, 100]].tolist() == [0, 0, 0.5, 1, 1]
 
 
+@given(
+    numbers=st.lists(st.integers(0, 65535), min_size=1, max_size=60),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    percentiles=st.tuples(st.floats(0, 100), st.floats(0, 100)).filter(
+        lambda pair: pair[0] < pair[1]
+    ),
+)
+def test_counted_percentiles_are_those_of_numpy(
+    numbers: list[int], dtype: Any, percentiles: tuple[float, float]
+) -> None:
+    pixels = np.array(numbers).astype(dtype)[np.newaxis]
+    normalization = Normalization(mode="percentile", low=percentiles[0], high=percentiles[1])
+    expected = np.percentile(pixels.astype(np.float64), percentiles)
+    assert normalization.limits(pixels) == tuple(expected)
+
+
 def test_range_takes_intensities() -> None:
     pixels = np.array([[50, 100, 150, 200, 250]], np.uint8)
     normalization = Normalization(mode="range", low=100, high=200)
