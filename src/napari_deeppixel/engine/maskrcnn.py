@@ -1,8 +1,8 @@
 """The reference path: torchvision's own forward, with masks pasted inside their boxes."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -109,18 +109,11 @@ class MaskRCNNEngine:
         """
         if not planes:
             return []
-        normalised = [self._normalise(plane, options) for plane in planes]
-        used = [n for n, plane in enumerate(normalised) if self._has_contrast(plane, options)]
-        found: dict[int, dict[str, Any]] = {}
-        if used:
-            inputs = [self._to_input(normalised[n]) for n in used]
-            watched = _watched(self._model, cancel, on_progress, repeats=_RPN_REPEATS)
-            with self._turn(options), watched:
-                found = dict(zip(used, self._forward(inputs), strict=True))
-        return [
-            self._to_prediction(found.get(n, _nothing()), plane.shape[:2], options)
-            for n, plane in enumerate(planes)
-        ]
+        with closing(self._detect(planes, options, cancel, on_progress)) as found:
+            return [
+                self._to_prediction(raw, (plane.shape[0], plane.shape[1]), options)
+                for raw, plane in zip(found, planes, strict=True)
+            ]
 
     def prompter(
         self,
@@ -146,12 +139,12 @@ class MaskRCNNEngine:
         """
         normalised = self._normalise(plane, options)
         features = None
-        if self._has_contrast(normalised, options):
-            pixels = self._to_input(normalised)
-            with self._turn(options), _watched(self._model.backbone, cancel, on_progress):
-                features = self._features(pixels)
+        with self._turn(options) as network:
+            if self._has_contrast(normalised, options):
+                with _watched(network.backbone, cancel, on_progress):
+                    features = self._features(network, self._to_input(normalised))
         return FeaturePrompter(
-            self._model,
+            network,
             features,
             image_hw=(plane.shape[0], plane.shape[1]),
             spec=self._spec,
@@ -160,12 +153,41 @@ class MaskRCNNEngine:
             take_turn=partial(self._turn, options),
         )
 
+    def _detect(
+        self,
+        planes: Sequence[NDArray[Any]],
+        options: PredictOptions,
+        cancel: CancelToken | None,
+        on_progress: ReportProgress | None,
+    ) -> Generator[dict[str, Any]]:
+        """Yield what the network gives for each plane: boxes, labels, scores and masks (CPU)."""
+        normalised = [self._normalise(plane, options) for plane in planes]
+        used = [n for n, plane in enumerate(normalised) if self._has_contrast(plane, options)]
+        found: dict[int, dict[str, Any]] = {}
+        if used:
+            inputs = [self._to_input(normalised[n]) for n in used]
+            with (
+                self._turn(options) as network,
+                _watched(network, cancel, on_progress, repeats=_RPN_REPEATS),
+            ):
+                found = dict(zip(used, self._forward(network, inputs), strict=True))
+        for n in range(len(planes)):
+            yield found.get(n, nothing())
+
     @contextmanager
-    def _turn(self, options: PredictOptions) -> Iterator[None]:
+    def _turn(self, options: PredictOptions) -> Iterator[Any]:
         """Hold the network alone, set up as the options say."""
         with self._lock, torch.inference_mode():
-            self._set_options(options)
-            yield
+            network = self._network(pick_dtype(options.precision, self._device.type))
+            self._set_options(network, options)
+            yield network
+
+    def _network(self, dtype: Any) -> Any:
+        """Return the network that computes in a torch type."""
+        if dtype != self._dtype:
+            run_heads_in(self._model, dtype, self._device.type)
+            self._dtype = dtype
+        return self._model
 
     def _has_contrast(self, normalised: NDArray[np.float32], options: PredictOptions) -> bool:
         # a percentile stretch makes noise or nothing of a plane without contrast: no object there
@@ -180,23 +202,19 @@ class MaskRCNNEngine:
         tensor = torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))
         return tensor.to(self._device).expand(self._spec.num_inputs, -1, -1)
 
-    def _set_options(self, options: PredictOptions) -> None:
-        heads, rpn = self._model.roi_heads, self._model.rpn
-        self._model.transform.set_zoom(self._spec.zoom if options.zoom is None else options.zoom)
+    def _set_options(self, network: Any, options: PredictOptions) -> None:
+        heads, rpn = network.roi_heads, network.rpn
+        network.transform.set_zoom(self._spec.zoom if options.zoom is None else options.zoom)
         heads.score_thresh = CANDIDATE_SCORE
         heads.nms_thresh = self._spec.box_nms if options.box_nms is None else options.box_nms
         heads.detections_per_img = options.max_instances
         proposals = max(self._spec.rpn_post_nms_top_n, options.max_instances)
         rpn._post_nms_top_n["testing"] = proposals
-        dtype = pick_dtype(options.precision, self._device.type)
-        if dtype != self._dtype:
-            run_heads_in(self._model, dtype, self._device.type)
-            self._dtype = dtype
 
-    def _forward(self, inputs: list[Any]) -> list[dict[str, Any]]:
+    def _forward(self, network: Any, inputs: list[Any]) -> list[dict[str, Any]]:
         error = None
         try:
-            results = self._model(inputs)
+            results = network(inputs)
         except RuntimeError as caught:
             if not is_out_of_memory(caught):
                 raise
@@ -207,12 +225,12 @@ class MaskRCNNEngine:
             if len(inputs) == 1:
                 raise self._too_large(inputs[0]) from error
             half = len(inputs) // 2
-            return self._forward(inputs[:half]) + self._forward(inputs[half:])
+            return self._forward(network, inputs[:half]) + self._forward(network, inputs[half:])
         return [{key: value.cpu() for key, value in result.items()} for result in results]
 
-    def _features(self, pixels: Any) -> PlaneFeatures:
+    def _features(self, network: Any, pixels: Any) -> PlaneFeatures:
         try:
-            return plane_features(self._model, pixels)
+            return plane_features(network, pixels)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -235,20 +253,16 @@ class MaskRCNNEngine:
             image_hw=image_hw,
             threshold=options.mask_threshold,
         )
-        table = self._spec.categories
-        ids = table.class_index_to_id()
+        ids = self._spec.categories.class_index_to_id()
+        class_indices = raw["labels"].tolist()
         # where class indices leave gaps, the network has outputs that no category stands for
-        kept = [
-            position
-            for position, mask in enumerate(masks)
-            if mask is not None and int(raw["labels"][position]) in ids
-        ]
+        kept = [n for n, mask in enumerate(masks) if mask is not None and class_indices[n] in ids]
         scores = raw["scores"].double().numpy()
         candidates = InstanceSet(
-            image_hw=(image_hw[0], image_hw[1]),
-            masks=tuple(mask for mask in (masks[position] for position in kept) if mask),
-            categories=table,
-            category_ids=np.array([ids[int(i)] for i in raw["labels"][kept]], np.int64),
+            image_hw=image_hw,
+            masks=tuple(mask for mask in (masks[n] for n in kept) if mask),
+            categories=self._spec.categories,
+            category_ids=np.array([ids[class_indices[n]] for n in kept], np.int64),
             scores=scores[kept],
             sources=(self.source,) * len(kept),
             predicted_boxes_xyxy=raw["boxes"].double().numpy()[kept],
@@ -261,7 +275,7 @@ class MaskRCNNEngine:
         )
 
 
-def _nothing() -> dict[str, Any]:
+def nothing() -> dict[str, Any]:
     """Return what the network gives when it finds nothing."""
     return {
         "boxes": torch.zeros((0, 4)),

@@ -108,7 +108,7 @@ class FeaturePrompter:
         spec: ModelSpec,
         source: str,
         mask_threshold: float,
-        take_turn: Callable[[], AbstractContextManager[None]],
+        take_turn: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self._model, self._features, self._image_hw = model, features, image_hw
         self._spec, self._source, self._mask_threshold = spec, source, mask_threshold

@@ -1,0 +1,306 @@
+"""The parts of torchvision's Mask R-CNN, each by fewer and faster operations.
+
+Batch norms are folded into the convolutions before them (inference only), each convolution does its
+ReLU and the sum of its residual, features lie channels last, RoIAlign runs on all cores. Each class
+takes the place of torchvision's own part in the same forward pass.
+"""
+
+import copy
+from typing import Any
+
+from napari_deeppixel.engine.packed_conv import PackedConv
+from napari_deeppixel.engine.proposals import FastProposals
+from napari_deeppixel.engine.roi_align import FastRoIAlign
+from napari_deeppixel.engine.torch_gate import torch, torchvision
+from napari_deeppixel.engine.winograd import WinogradConv, winograd_fits
+
+nn = torch.nn
+_detection = torchvision.models.detection
+
+# channels from which a Winograd convolution in fp32 takes no longer than a direct one in bf16
+_WIDE = 256
+
+
+def fused_model(model: Any, dtype: Any) -> Any:
+    """Return a Mask R-CNN with faster parts and the same weights; the model stays as it is.
+
+    Boxes, scores and the layers that give them are in float32 whatever the type.
+
+    Parameters
+    ----------
+    model
+        As `engine.build.build_model` gives it, on its device.
+    dtype
+        torch type of convolutions and large linear layers.
+    """
+    heads = model.roi_heads
+    pools = {}
+    if next(model.parameters()).device.type == "cpu":
+        pools = {
+            name: FastRoIAlign.of(getattr(heads, name))
+            for name in ("box_roi_pool", "mask_roi_pool")
+        }
+    roi_heads = _with_parts(
+        heads,
+        **pools,
+        box_head=_box_head(heads.box_head, heads.box_roi_pool, dtype),
+        mask_head=FusedMaskHead(heads.mask_head, dtype),
+        mask_predictor=FusedMaskPredictor(heads.mask_predictor, dtype),
+    )
+    rpn = FastProposals.of(model.rpn, FusedRPNHead(model.rpn.head, dtype))
+    return _with_parts(
+        model, backbone=FusedBackbone(model.backbone, dtype), rpn=rpn, roi_heads=roi_heads
+    )
+
+
+def _with_parts(module: Any, **parts: Any) -> Any:
+    """Return a copy of a module that shares all but some of its parts."""
+    copied = copy.copy(module)
+    copied._modules = module._modules | parts
+    return copied
+
+
+class FusedConv(nn.Module):
+    """A convolution with what follows it: batch norm, a sum, ReLU.
+
+    Parameters
+    ----------
+    conv
+        The convolution; its own groups and dilation must be 1.
+    norm
+        Batch norm after it, as it acts in inference.
+    has_relu
+        Whether a ReLU follows.
+    dtype
+        torch type to run in.
+    """
+
+    def __init__(self, conv: Any, norm: Any = None, *, has_relu: bool, dtype: Any) -> None:
+        super().__init__()
+        weight, bias = _folded(conv, norm)
+        self._dtype = dtype
+        self._conv = PackedConv(
+            weight.to(dtype),
+            bias.to(dtype),
+            stride=conv.stride,
+            padding=conv.padding,
+            has_relu=has_relu,
+        )
+        self._winograd = None
+        if dtype == torch.float32 and winograd_fits(conv):
+            self._winograd = WinogradConv(weight, bias, has_relu=has_relu)
+
+    @classmethod
+    def of_block(cls, block: Any, dtype: Any) -> "FusedConv":
+        """Return what does the same as torchvision's `Conv2dNormActivation`."""
+        conv, *others = block
+        norm = next((part for part in others if not isinstance(part, nn.ReLU)), None)
+        has_relu = any(isinstance(part, nn.ReLU) for part in others)
+        # as fast as oneDNN's in bf16, and what pools the features takes float32
+        if winograd_fits(conv) and conv.in_channels >= _WIDE:
+            dtype = torch.float32
+        return cls(conv, norm, has_relu=has_relu, dtype=dtype)
+
+    def forward(self, images: Any, add: Any = None) -> Any:
+        """Return the result (N, K, H, W); `add` is added before the ReLU, maybe in place."""
+        images = images.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        if self._winograd is not None and self._winograd.suits(images.shape):
+            return self._winograd(images, add)
+        return self._conv(images, add)
+
+
+def _folded(conv: Any, norm: Any) -> tuple[Any, Any]:
+    """Return weight and bias, float32, of a convolution and the batch norm after it."""
+    weight = conv.weight.detach().float()
+    bias = conv.bias.detach().float() if conv.bias is not None else weight.new_zeros(len(weight))
+    if norm is None or isinstance(norm, nn.Identity):
+        return weight, bias
+    # torch.nn.utils.fusion takes torch's own batch norms alone, not torchvision's frozen ones
+    scale = norm.weight.detach() * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias.detach() - norm.running_mean * scale
+    return weight * scale[:, None, None, None], bias * scale + shift
+
+
+class FusedBlock(nn.Module):
+    """A residual block of ResNet: `BasicBlock` or `Bottleneck`."""
+
+    def __init__(self, block: Any, dtype: Any) -> None:
+        super().__init__()
+        layers = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
+        if hasattr(block, "conv3"):
+            layers.append((block.conv3, block.bn3))
+        *first, last = layers
+        self.first = nn.Sequential(
+            *(FusedConv(*layer, has_relu=True, dtype=dtype) for layer in first)
+        )
+        self.last = FusedConv(*last, has_relu=True, dtype=dtype)
+        self.shortcut = None
+        if block.downsample is not None:
+            self.shortcut = FusedConv(*block.downsample, has_relu=False, dtype=dtype)
+
+    def forward(self, images: Any) -> Any:
+        """Return the block's features."""
+        # the block before has no more use for them: they may be added to in place
+        shortcut = images if self.shortcut is None else self.shortcut(images)
+        return self.last(self.first(images), shortcut)
+
+
+class FusedBackbone(nn.Module):
+    """A ResNet body with its feature pyramid (`BackboneWithFPN`)."""
+
+    def __init__(self, backbone: Any, dtype: Any) -> None:
+        super().__init__()
+        self.out_channels = backbone.out_channels
+        body, fpn = backbone.body, backbone.fpn
+        self.stem = FusedConv(body.conv1, body.bn1, has_relu=True, dtype=dtype)
+        self.maxpool = body.maxpool
+        self.stages = nn.ModuleDict(
+            {
+                name: nn.Sequential(*(FusedBlock(block, dtype) for block in body[name]))
+                for name in body
+                if name.startswith("layer")
+            }
+        )
+        self._level_of_stage = dict(body.return_layers)
+        self.inner, self.outer = (
+            nn.ModuleList(FusedConv.of_block(block, dtype) for block in blocks)
+            for blocks in (fpn.inner_blocks, fpn.layer_blocks)
+        )
+        self.extra = fpn.extra_blocks
+
+    def forward(self, images: Any) -> dict[str, Any]:
+        """Return the feature maps of images (N, C, H, W) by name, the finest first."""
+        features = self.maxpool(self.stem(images))
+        stages = {}
+        for name, stage in self.stages.items():
+            features = stage(features)
+            if name in self._level_of_stage:
+                stages[self._level_of_stage[name]] = features
+        names, sources = list(stages), list(stages.values())
+        coarser: Any = None
+        levels: list[Any] = []
+        for source, inner, outer in reversed(
+            list(zip(sources, self.inner, self.outer, strict=True))
+        ):
+            if coarser is not None:
+                coarser = nn.functional.interpolate(coarser, size=source.shape[-2:])
+            coarser = inner(source, coarser)
+            levels.insert(0, outer(coarser))
+        levels, names = self.extra(levels, sources, names)
+        return dict(zip(names, levels, strict=True))
+
+
+class FusedRPNHead(nn.Module):
+    """The RPN's convolutions (`RPNHead`); objectness and box shifts in one."""
+
+    def __init__(self, head: Any, dtype: Any) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*(FusedConv.of_block(block, dtype) for block in head.conv))
+        outputs = copy.copy(head.cls_logits)
+        self._num_anchors = len(head.cls_logits.weight)
+        parts = (head.cls_logits, head.bbox_pred)
+        outputs._parameters = {
+            name: torch.cat([getattr(part, name).detach() for part in parts])
+            for name in ("weight", "bias")
+        }
+        self.outputs = FusedConv(outputs, has_relu=False, dtype=torch.float32)
+
+    def forward(self, levels: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Return objectness (N, A, H, W) and box shifts (N, 4 A, H, W) of each level."""
+        outputs = [self.outputs(self.convs(level)) for level in levels]
+        return (
+            [output[:, : self._num_anchors] for output in outputs],
+            [output[:, self._num_anchors :] for output in outputs],
+        )
+
+
+class FusedLinear(nn.Module):
+    """A linear layer with a ReLU, as a convolution of one pixel: oneDNN's are the faster."""
+
+    def __init__(self, weight: Any, bias: Any, dtype: Any) -> None:
+        super().__init__()
+        self._dtype = dtype
+        shape = (1, weight.shape[1], 1000, 1)
+        self._conv = PackedConv(
+            weight[:, :, None, None].to(dtype), bias.to(dtype), has_relu=True, images_shape=shape
+        )
+
+    def forward(self, rows: Any) -> Any:
+        """Return (N, K) of rows (N, C)."""
+        images = rows.to(self._dtype)[None, :, None].permute(0, 3, 1, 2)
+        return self._conv(images).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def _box_head(head: Any, pool: Any, dtype: Any) -> Any:
+    if isinstance(head, _detection.faster_rcnn.TwoMLPHead):
+        return FusedMLPHead(head, pool.output_size, dtype)
+    return FusedConvHead(head, pool.output_size, dtype)
+
+
+class FusedMLPHead(nn.Module):
+    """The box head of the first version (`TwoMLPHead`)."""
+
+    def __init__(self, head: Any, pooled_hw: tuple[int, int], dtype: Any) -> None:
+        super().__init__()
+        self.fc6 = _linear_channels_last(head.fc6, pooled_hw, dtype)
+        self.fc7 = FusedLinear(head.fc7.weight.detach(), head.fc7.bias.detach(), dtype)
+
+    def forward(self, pooled: Any) -> Any:
+        """Return features (R, K) float32 of pooled features (R, C, P, P)."""
+        return self.fc7(self.fc6(pooled.permute(0, 2, 3, 1).flatten(1))).float()
+
+
+class FusedConvHead(nn.Module):
+    """The box head of the second version (`FastRCNNConvFCHead`)."""
+
+    def __init__(self, head: Any, pooled_hw: tuple[int, int], dtype: Any) -> None:
+        super().__init__()
+        *blocks, _flatten, linear, _relu = head
+        self.convs = nn.Sequential(*(FusedConv.of_block(block, dtype) for block in blocks))
+        self.linear = _linear_channels_last(linear, pooled_hw, dtype)
+
+    def forward(self, pooled: Any) -> Any:
+        """Return features (R, K) float32 of pooled features (R, C, P, P)."""
+        return self.linear(self.convs(pooled).permute(0, 2, 3, 1).flatten(1)).float()
+
+
+def _linear_channels_last(linear: Any, pooled_hw: tuple[int, int], dtype: Any) -> FusedLinear:
+    """Return a linear layer on flattened features that takes them channels last."""
+    weight = linear.weight.detach().unflatten(1, (-1, *pooled_hw))
+    return FusedLinear(weight.permute(0, 2, 3, 1).flatten(1), linear.bias.detach(), dtype)
+
+
+class FusedMaskHead(nn.Module):
+    """The convolutions of the mask branch (`MaskRCNNHeads`)."""
+
+    def __init__(self, head: Any, dtype: Any) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*(FusedConv.of_block(block, dtype) for block in head))
+
+    def forward(self, pooled: Any) -> Any:
+        """Return features (R, K, P, P) of pooled features (R, C, P, P)."""
+        return self.convs(pooled)
+
+
+class FusedMaskPredictor(nn.Module):
+    """The last two layers of the mask branch (`MaskRCNNPredictor`)."""
+
+    def __init__(self, predictor: Any, dtype: Any) -> None:
+        super().__init__()
+        up = predictor.conv5_mask
+        # the 2 x 2 outputs of an input pixel become four times as many channels of it
+        as_conv = nn.Conv2d(up.in_channels, 4 * up.out_channels, 1)
+        as_conv._parameters = {
+            "weight": up.weight.detach().permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None],
+            "bias": up.bias.detach().repeat(4),
+        }
+        self.up = FusedConv(as_conv, has_relu=True, dtype=dtype)
+        self.logits = FusedConv(predictor.mask_fcn_logits, has_relu=False, dtype=dtype)
+
+    def forward(self, features: Any) -> Any:
+        """Return logits (R, classes, 2 P, 2 P) float32 of features (R, C, P, P)."""
+        side = features.shape[-1]
+        quads = self.up(features).permute(0, 2, 3, 1).unflatten(3, (4, -1)).flatten(2, 3)
+        logits = self.logits(quads.permute(0, 3, 1, 2)).float()
+        logits = logits.unflatten(3, (side, 2, 2)).permute(0, 1, 2, 4, 3, 5)
+        return logits.flatten(4, 5).flatten(2, 3)
