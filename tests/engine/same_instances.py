@@ -10,7 +10,9 @@ SCORE = 1e-4
 MASK_SHARE = 1e-4
 
 
-def assert_same_instances(want: Prediction, have: Prediction, *, score: float = SCORE) -> int:
+def assert_same_instances(
+    want: Prediction, have: Prediction, *, score: float = SCORE, mask_share: float = MASK_SHARE
+) -> int:
     """Fail unless each instance has a partner of its own in the other one; return their number."""
     wanted, got = want.candidates, have.candidates
     assert got.image_hw == wanted.image_hw
@@ -32,5 +34,5 @@ def assert_same_instances(want: Prediction, have: Prediction, *, score: float = 
         pixels = [s.masks[n].to_mask(s.image_hw) for s, n in ((wanted, row), (got, partner))]
         differing += int(np.count_nonzero(pixels[0] != pixels[1]))
     # a single pixel is no small share of a small image
-    assert differing <= max(1, MASK_SHARE * wanted.areas.sum())
+    assert differing <= max(1, mask_share * wanted.areas.sum())
     return len(wanted)

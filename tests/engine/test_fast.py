@@ -99,8 +99,12 @@ def test_a_resnet50_finds_the_same_in_a_batch_of_unlike_sizes(
     reference, fast = resnet50_pair(architecture, **changes)
     options = PredictOptions(max_instances=25)
     want, have = reference.predict(UNLIKE, options), fast.predict(UNLIKE, options)
-    # random heads blow rounding up: torchvision's own scores in float32 and float64 are 2e-3 apart
-    found = [assert_same_instances(*both, score=1e-3) for both in zip(want, have, strict=True)]
+    # random heads blow rounding up: torchvision's own scores in float32 and float64 are 2e-3 apart;
+    # and a corner that rounds to the next pixel makes another picture of a mask of noise
+    found = [
+        assert_same_instances(*both, score=1e-3, mask_share=0.05)
+        for both in zip(want, have, strict=True)
+    ]
     assert sum(found) > 40
 
 

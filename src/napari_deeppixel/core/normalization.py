@@ -93,7 +93,8 @@ class Normalization:
         with np.errstate(over="ignore", invalid="ignore"):
             values -= exact(low)
             values /= exact(span)
-        np.nan_to_num(values, copy=False, nan=self.clip_low, posinf=np.inf, neginf=-np.inf)
+        if pixels.dtype.kind not in "bui":
+            np.nan_to_num(values, copy=False, nan=self.clip_low, posinf=np.inf, neginf=-np.inf)
         return np.clip(values, self.clip_low, self.clip_high, out=values).astype(
             np.float32, copy=False
         )

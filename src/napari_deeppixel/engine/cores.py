@@ -48,6 +48,8 @@ def _pool(count: int, _process: int) -> ThreadPoolExecutor:
     all_here = threading.Barrier(count)
 
     def settle(_: int) -> None:
+        # a thread's first question sets it up: later, that would undo the setting
+        torch.get_num_threads()
         torch.set_num_threads(1)
         all_here.wait()
 

@@ -96,9 +96,6 @@ class FusedConv(nn.Module):
         conv, *others = block
         norm = next((part for part in others if not isinstance(part, nn.ReLU)), None)
         has_relu = any(isinstance(part, nn.ReLU) for part in others)
-        # as fast as oneDNN's in bf16, and what pools the features takes float32
-        if winograd_fits(conv) and conv.in_channels >= _WIDE:
-            dtype = torch.float32
         return cls(conv, norm, has_relu=has_relu, dtype=dtype)
 
     def forward(self, images: Any, add: Any = None) -> Any:
@@ -107,6 +104,16 @@ class FusedConv(nn.Module):
         if self._winograd is not None and self._winograd.suits(images.shape):
             return self._winograd(images, add)
         return self._conv(images, add)
+
+
+def _quickest(conv: Any, dtype: Any) -> Any:
+    """Return the type in which a convolution of large features is done soonest.
+
+    Those of many channels by Winograd in fp32, and it is fp32 that RoIAlign reads. Tiles of 4 x 4
+    cover the 7 x 7 and 14 x 14 features of RoIs too badly for that.
+    """
+    is_wide = winograd_fits(conv) and conv.in_channels >= _WIDE
+    return torch.float32 if is_wide and dtype == torch.bfloat16 else dtype
 
 
 def _folded(conv: Any, norm: Any) -> tuple[Any, Any]:
@@ -163,7 +170,7 @@ class FusedBackbone(nn.Module):
         )
         self._level_of_stage = dict(body.return_layers)
         self.inner, self.outer = (
-            nn.ModuleList(FusedConv.of_block(block, dtype) for block in blocks)
+            nn.ModuleList(FusedConv.of_block(block, _quickest(block[0], dtype)) for block in blocks)
             for blocks in (fpn.inner_blocks, fpn.layer_blocks)
         )
         self.extra = fpn.extra_blocks
@@ -195,7 +202,9 @@ class FusedRPNHead(nn.Module):
 
     def __init__(self, head: Any, dtype: Any) -> None:
         super().__init__()
-        self.convs = nn.Sequential(*(FusedConv.of_block(block, dtype) for block in head.conv))
+        self.convs = nn.Sequential(
+            *(FusedConv.of_block(block, _quickest(block[0], dtype)) for block in head.conv)
+        )
         outputs = copy.copy(head.cls_logits)
         self._num_anchors = len(head.cls_logits.weight)
         parts = (head.cls_logits, head.bbox_pred)
