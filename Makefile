@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 
@@ -22,6 +23,7 @@ help:
 	@echo 'make test   install what the tests need and run them all; PYTEST_ARGS="-k name" for some'
 	@echo 'make lint   ruff and the import contracts'
 	@echo 'make types  mypy'
+	@echo 'make bench  the engine against torchvision, into docs/performance.md; BENCH_ARGS="--quick --device cuda"'
 	@echo 'make clean  remove what was built, and the caches; .venv stays'
 	@echo 'PYTHON=python3.12 make ...  takes another Python for a new .venv (3.11 or later)'
 
@@ -44,6 +46,11 @@ lint: $(VENV)/.installed-dev
 .PHONY: types
 types: $(VENV)/.installed-dev
 	$(VENV)/bin/mypy
+
+# minutes on a quiet machine; what else runs on it is measured too
+.PHONY: bench
+bench: $(VENV)/.installed-all
+	$(PY) -m benchmarks.engine $(BENCH_ARGS)
 
 .PHONY: dev
 dev: $(VENV)/.installed-dev

@@ -19,6 +19,7 @@ _detection = torchvision.models.detection
 
 # channels from which a Winograd convolution in fp32 takes no longer than a direct one in bf16
 _WIDE = 256
+_FEWEST_ROWS = 64
 
 
 def fused_model(model: Any, dtype: Any) -> Any:
@@ -43,7 +44,7 @@ def fused_model(model: Any, dtype: Any) -> Any:
     roi_heads = _with_parts(
         heads,
         **pools,
-        box_head=_box_head(heads.box_head, heads.box_roi_pool, dtype),
+        box_head=FusedBoxHead(heads.box_head, heads.box_roi_pool.output_size, dtype),
         mask_head=FusedMaskHead(heads.mask_head, dtype),
         mask_predictor=FusedMaskPredictor(heads.mask_predictor, dtype),
     )
@@ -240,37 +241,32 @@ class FusedLinear(nn.Module):
         return self._conv(images).permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _box_head(head: Any, pool: Any, dtype: Any) -> Any:
-    if isinstance(head, _detection.faster_rcnn.TwoMLPHead):
-        return FusedMLPHead(head, pool.output_size, dtype)
-    return FusedConvHead(head, pool.output_size, dtype)
-
-
-class FusedMLPHead(nn.Module):
-    """The box head of the first version (`TwoMLPHead`)."""
+class FusedBoxHead(nn.Module):
+    """A box head: the first version's (`TwoMLPHead`) or the second's (`FastRCNNConvFCHead`)."""
 
     def __init__(self, head: Any, pooled_hw: tuple[int, int], dtype: Any) -> None:
         super().__init__()
-        self.fc6 = _linear_channels_last(head.fc6, pooled_hw, dtype)
-        self.fc7 = FusedLinear(head.fc7.weight.detach(), head.fc7.bias.detach(), dtype)
-
-    def forward(self, pooled: Any) -> Any:
-        """Return features (R, K) float32 of pooled features (R, C, P, P)."""
-        return self.fc7(self.fc6(pooled.permute(0, 2, 3, 1).flatten(1))).float()
-
-
-class FusedConvHead(nn.Module):
-    """The box head of the second version (`FastRCNNConvFCHead`)."""
-
-    def __init__(self, head: Any, pooled_hw: tuple[int, int], dtype: Any) -> None:
-        super().__init__()
-        *blocks, _flatten, linear, _relu = head
+        # in a tuple, because it is no layer of this one
+        self._original = (head,)
+        blocks: list[Any] = []
+        if isinstance(head, _detection.faster_rcnn.TwoMLPHead):
+            first, others = head.fc6, [head.fc7]
+        else:
+            *blocks, _flatten, first, _relu = head
+            others = []
         self.convs = nn.Sequential(*(FusedConv.of_block(block, dtype) for block in blocks))
-        self.linear = _linear_channels_last(linear, pooled_hw, dtype)
+        self.linears = nn.Sequential(
+            _linear_channels_last(first, pooled_hw, dtype),
+            *(FusedLinear(other.weight.detach(), other.bias.detach(), dtype) for other in others),
+        )
 
     def forward(self, pooled: Any) -> Any:
         """Return features (R, K) float32 of pooled features (R, C, P, P)."""
-        return self.linear(self.convs(pooled).permute(0, 2, 3, 1).flatten(1)).float()
+        if len(pooled) < _FEWEST_ROWS:
+            # oneDNN would take the weights in another layout: half a second for fc6, each time
+            (original,) = self._original
+            return original(pooled)
+        return self.linears(self.convs(pooled).permute(0, 2, 3, 1).flatten(1)).float()
 
 
 def _linear_channels_last(linear: Any, pooled_hw: tuple[int, int], dtype: Any) -> FusedLinear:
