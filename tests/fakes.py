@@ -15,7 +15,7 @@ from napari_deeppixel.core.instance import Instance, InstanceSet
 from napari_deeppixel.core.mask import CroppedMask
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.core.progress import CancelToken, Progress
-from napari_deeppixel.engine.base import CANDIDATE_SCORE, Prediction, PredictOptions
+from napari_deeppixel.engine.base import CANDIDATE_SCORE, EngineKind, Prediction, PredictOptions
 from napari_deeppixel.engine.spec import ModelSpec, slim_spec
 
 _AUTO = Normalization(mode="auto")
@@ -38,6 +38,8 @@ class ThresholdEngine:
         Times per call that cancel is looked at and progress told, as the layers of a network.
     delay_s
         Pause at each step; a cancel ends it at once.
+    num_planes
+        How many planes it wants at once.
     hold
         Each call waits at its first step until this event is set or the call is cancelled: a test
         looks at a run in the middle without sleeping.
@@ -48,6 +50,8 @@ class ThresholdEngine:
         Set while a call waits for `hold`.
     calls, prompter_calls
         The options of each call of `predict` and of `prompter` so far.
+    batches
+        How many planes each call of `predict` got.
     """
 
     def __init__(
@@ -57,15 +61,17 @@ class ThresholdEngine:
         categories: CategoryTable | None = None,
         steps: int = 4,
         delay_s: float = 0.0,
+        num_planes: int = 1,
         hold: threading.Event | None = None,
     ) -> None:
         self._threshold, self._steps, self._delay_s = threshold, steps, delay_s
-        self._hold = hold
+        self._hold, self._num_planes = hold, num_planes
         table = categories or CategoryTable.from_names("object")
         self._spec = slim_spec("threshold", table, description="Bright pixels.", score=0.5)
         self.is_inside = threading.Event()
         self.calls: list[PredictOptions] = []
         self.prompter_calls: list[PredictOptions] = []
+        self.batches: list[int] = []
 
     @property
     def spec(self) -> ModelSpec:
@@ -79,6 +85,17 @@ class ThresholdEngine:
     def device_name(self) -> str:
         return "test device"
 
+    @property
+    def kind(self) -> EngineKind:
+        return "fast"
+
+    def planes_at_once(
+        self,
+        image_hw: tuple[int, int],  # noqa: ARG002  part of the protocol
+        options: PredictOptions,  # noqa: ARG002
+    ) -> int:
+        return self._num_planes
+
     def predict(
         self,
         planes: Sequence[NDArray[Any]],
@@ -89,6 +106,7 @@ class ThresholdEngine:
     ) -> list[Prediction]:
         cancel = cancel or CancelToken()
         self.calls.append(options)
+        self.batches.append(len(planes))
         self._take_steps(cancel, on_progress)
         return [self._predict_plane(plane, options) for plane in planes]
 

@@ -111,6 +111,8 @@ def test_json_says_all_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> N
     assert result == {
         "model": "threshold@0123456789ab",
         "device": "test device",
+        "engine": "fast",
+        "precision": "auto",
         "score": 0.5,
         "output": "out",
         "is_interrupted": False,
@@ -260,6 +262,45 @@ def test_interrupt_keeps_what_is_finished(
     assert [image["path"] for image in result["images"]] == ["in/a.png"]
     assert names("out") == ["a_coco.json", "a_labels.tif", "a_overlay.png"]
     assert "interrupted" in output.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "segment a.png",
+        "evaluate annotated",
+        "mistakes annotated",
+        "live demo --seconds 0.1",
+        "demo",
+    ],
+)
+def test_a_model_is_loaded_with_the_engine_that_was_asked_for(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def load(_model: str, *, engine: str, device: str, **_: Any) -> None:
+        asked.append((engine, device))
+        raise DeviceError("enough")
+
+    monkeypatch.setattr("napari_deeppixel.cli.segment.load_model", load)
+    pixels = square_image((2, 3))
+    save(Path("a.png"), pixels)
+    save(Path("annotated/images/a.png"), pixels)
+    Path("annotated/labels").mkdir()
+    tifffile.imwrite("annotated/labels/a.tif", (pixels > 0).astype(np.uint8))
+    assert main(command.split()) == 2
+    assert main([*command.split(), "--engine", "reference", "--device", "cpu"]) == 2
+    assert asked == [("fast", "auto"), ("reference", "cpu")]
+
+
+@pytest.mark.parametrize("command", ["segment a.png --overwrite", "live demo --seconds 0.1"])
+def test_precision_reaches_the_engine(command: str, fake_model: ThresholdEngine) -> None:
+    save(Path("a.png"), square_image((2, 3)))
+    assert main(command.split()) == 0
+    assert main([*command.split(), "--precision", "bf16"]) == 0
+    precisions = [options.precision for options in fake_model.calls]
+    assert (precisions[0], precisions[-1]) == ("auto", "bf16")
 
 
 def test_interrupt_while_a_model_is_loaded(

@@ -1,9 +1,17 @@
 """Devices by name."""
 
+import psutil
 import pytest
 
 from napari_deeppixel.core.errors import DeviceError
-from napari_deeppixel.engine.device import Device, device_description, list_devices, pick_device
+from napari_deeppixel.engine.device import (
+    Device,
+    device_description,
+    free_memory,
+    list_devices,
+    pick_device,
+)
+from napari_deeppixel.engine.torch_gate import torch
 
 
 def test_the_cpu_is_always_there_and_last() -> None:
@@ -30,3 +38,13 @@ def test_free_memory_is_told_where_it_is_known() -> None:
     assert Device(id="cpu", name="CPU").description == "CPU"
     assert device_description("cpu").startswith("CPU, ")
     assert device_description("cuda:77") == "cuda:77"
+
+
+def test_a_network_may_take_what_is_free_and_what_torch_keeps_unused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 70)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 30)
+    assert free_memory("cuda:0") == 140
+    assert 0 < free_memory("cpu") < psutil.virtual_memory().total

@@ -233,6 +233,13 @@ def test_a_checkpoint_of_training_is_converted(
     )
 
 
+def test_an_import_loads_the_weights_alone(
+    library: ModelLibrary, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_deeppixel.engine.weights.FastEngine", None)
+    assert library.add(saved, "mine").name == "mine"
+
+
 def test_an_import_without_room_leaves_nothing(
     library: ModelLibrary, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

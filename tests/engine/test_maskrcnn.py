@@ -351,6 +351,40 @@ def test_one_plane_that_does_not_fit_is_a_device_error_that_says_what_to_do(
     assert hooks_of(small) == 0
 
 
+def test_a_size_that_did_not_fit_is_not_tried_again(
+    engine: MaskRCNNEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_deeppixel.engine.maskrcnn.free_memory", lambda _: 2**36)
+    small = MaskRCNNEngine(engine.spec, OutOfMemory(engine.model, 2, OUT_OF_MEMORY[0]))
+    small.predict([noise(16, 24)] * 8, FEW)
+    small._device = torch.device("cuda")
+    assert small.planes_at_once((16, 24), FEW) == 2
+    assert small.planes_at_once((24, 16), FEW) == 16
+
+
+def test_a_cpu_gets_small_planes_together_and_large_ones_alone(
+    engine: MaskRCNNEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_deeppixel.engine.maskrcnn.free_memory", lambda _: 2**36)
+    sides = (64, 384, 768, 4096)
+    assert [engine.planes_at_once((side, side), FEW) for side in sides] == [16, 4, 1, 1]
+    assert engine.planes_at_once((384, 384), replace(FEW, zoom=2)) == 1
+    monkeypatch.setattr("napari_deeppixel.engine.maskrcnn.free_memory", lambda _: 0)
+    assert engine.planes_at_once((64, 64), FEW) == 1
+
+
+def test_a_gpu_gets_as_many_planes_as_its_memory_has_room_for(
+    engine: MaskRCNNEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 32 x 32 px of 400 bytes and 30 instances of 0.8 MB: 24.4 MB
+    monkeypatch.setattr("napari_deeppixel.engine.maskrcnn.free_memory", lambda _: 150_000_000)
+    other = MaskRCNNEngine(engine.spec, engine.model)
+    other._device = torch.device("cuda")
+    assert other.planes_at_once((32, 32), FEW) == 3
+    monkeypatch.setattr("napari_deeppixel.engine.maskrcnn.free_memory", lambda _: 0)
+    assert other.planes_at_once((32, 32), FEW) == 1
+
+
 def test_other_errors_of_a_network_are_not_hidden(engine: MaskRCNNEngine) -> None:
     broken = MaskRCNNEngine(engine.spec, OutOfMemory(engine.model, 0, RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
@@ -360,7 +394,7 @@ def test_other_errors_of_a_network_are_not_hidden(engine: MaskRCNNEngine) -> Non
 def test_bf16_is_close_and_fp32_afterwards_is_as_before() -> None:
     with resources.as_file(resources.files("napari_deeppixel") / "samples") as folder:
         plane = np.asarray(iio.imread(folder / "histology.png"))[:160, :160]
-    engine = load_model("nuclei", device="cpu")
+    engine = load_model("nuclei", engine="reference", device="cpu")
     options = PredictOptions(max_instances=100, precision="fp32")
     (before,) = engine.predict([plane], options)
     (low,) = engine.predict([plane], replace(options, precision="bf16"))

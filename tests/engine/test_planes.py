@@ -1,6 +1,7 @@
 """Planes of a stack one by one, and `segment` in one call."""
 
 import warnings
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.fakes import ThresholdEngine
 
 from napari_deeppixel.core.errors import ImageError, RunCancelled
 from napari_deeppixel.core.image import ImageArray, as_image_array
+from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import InstanceCapWarning, PredictOptions
 from napari_deeppixel.engine.planes import predict_planes, segment
@@ -151,7 +153,10 @@ def test_progress_grows_over_all_planes_and_names_the_plane() -> None:
     list(
         predict_planes(stack, ThresholdEngine(steps=4), PredictOptions(), on_progress=steps.append)
     )
-    assert [step.fraction for step in steps] == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875]
+    assert [step.fraction for step in steps] == [
+        *(0, 0, 0.125, 0.25, 0.375),
+        *(0.5, 0.5, 0.625, 0.75, 0.875),
+    ]
     assert steps[0].message == "plane 1 of 2"
     assert steps[-1].message == "plane 2 of 2"
     single: list[Progress] = []
@@ -172,6 +177,110 @@ def test_cancel_between_planes_keeps_what_came_before_and_reads_no_more() -> Non
         next(predictions)
     assert index == (0,)
     assert pixels.read == [0]
+
+
+# a few planes at a time ---------------------------------------------------------------------------
+
+
+def test_planes_of_a_batch_come_in_order_and_are_read_when_it_is_its_turn() -> None:
+    pixels = CountingArray(np.stack([spots(*[255] * count) for count in (1, 0, 2, 3, 1, 2, 0)]))
+    image, engine = ImageArray(pixels=pixels, axes="zyx"), ThresholdEngine(num_planes=3)
+    predictions = predict_planes(image, engine, PredictOptions())
+    found = [next(predictions) for _ in range(3)]
+    assert pixels.read == [0, 1, 2]
+    found += predictions
+    assert [index for index, _ in found] == [(z,) for z in range(7)]
+    assert [len(prediction.candidates) for _, prediction in found] == [1, 0, 2, 3, 1, 2, 0]
+    assert engine.batches == [3, 3, 1]
+
+
+def test_pixels_of_a_batch_are_let_go_of_before_the_next_is_read() -> None:
+    held: list[weakref.ref[np.ndarray]] = []
+
+    class Fresh(CountingArray):
+        def __getitem__(self, index: tuple) -> np.ndarray:
+            pixels = super().__getitem__(index).copy()
+            held.append(weakref.ref(pixels))
+            return pixels
+
+    image = ImageArray(pixels=Fresh(np.stack([spots(255)] * 4)), axes="zyx")
+    for _ in predict_planes(image, ThresholdEngine(num_planes=2), PredictOptions()):
+        assert [reference() for reference in held] == [None] * len(held)
+    assert len(held) == 4
+
+
+def test_progress_of_a_batch_is_that_of_its_planes() -> None:
+    steps: list[Progress] = []
+    stack = as_image_array(np.stack([spots(255)] * 8))
+    engine = ThresholdEngine(steps=2, num_planes=4)
+    some = [(z,) for z in range(5)]
+    list(predict_planes(stack, engine, PredictOptions(), indices=some, on_progress=steps.append))
+    assert [(step.message, round(step.fraction, 6)) for step in steps] == [
+        *(("planes 1 to 4 of 5", done) for done in (0, 0, 0.4)),
+        *(("plane 5 of 5", done) for done in (0.8, 0.8, 0.9)),
+    ]
+
+
+def test_cancel_inside_a_batch_gives_none_of_it() -> None:
+    cancel = CancelToken()
+
+    def stop(progress: Progress) -> None:
+        if progress.fraction > 0.5:
+            cancel.cancel()
+
+    stack, engine = as_image_array(np.stack([spots(255)] * 4)), ThresholdEngine(num_planes=2)
+    predictions = predict_planes(stack, engine, PredictOptions(), cancel=cancel, on_progress=stop)
+    assert [next(predictions)[0], next(predictions)[0]] == [(0,), (1,)]
+    with pytest.raises(RunCancelled):
+        next(predictions)
+
+
+def test_cancel_between_the_planes_of_a_batch_gives_no_more_of_it() -> None:
+    cancel, stack = CancelToken(), as_image_array(np.stack([spots(255)] * 4))
+    engine = ThresholdEngine(num_planes=4)
+    predictions = predict_planes(stack, engine, PredictOptions(), cancel=cancel)
+    next(predictions)
+    cancel.cancel()
+    with pytest.raises(RunCancelled):
+        next(predictions)
+
+
+def test_planes_of_a_region_go_one_by_one_each_with_its_own_contrast() -> None:
+    stack = as_image_array(np.stack([spots(255), spots(200), spots(100)]))
+    engine = ThresholdEngine(num_planes=3)
+    relative = PredictOptions(normalization=Normalization(mode="percentile", low=0, high=100))
+    list(predict_planes(stack, engine, relative, region_xyxy=(0, 0, 6, 4)))
+    assert engine.batches == [1, 1, 1]
+    limits = [options.normalization.high for options in engine.calls if options.normalization]
+    assert limits == [255, 200, 100]
+
+
+def test_planes_before_one_that_cannot_be_read_come_out() -> None:
+    class Torn(CountingArray):
+        def __getitem__(self, index: tuple) -> np.ndarray:
+            if index[0] == 2:
+                raise OSError("torn")
+            return super().__getitem__(index)
+
+    image = ImageArray(pixels=Torn(np.stack([spots(255)] * 4)), axes="zyx")
+    predictions = predict_planes(image, ThresholdEngine(num_planes=4), PredictOptions())
+    assert [next(predictions)[0], next(predictions)[0]] == [(0,), (1,)]
+    with pytest.raises(OSError, match="torn"):
+        next(predictions)
+
+
+def test_a_network_finds_the_same_in_a_batch_as_alone() -> None:
+    engine = slim_engine()
+    stack = np.stack([noise(40, 56, seed=seed) for seed in range(3)])
+    options = PredictOptions(max_instances=20)
+    assert engine.planes_at_once((40, 56), options) >= 3
+    for (index,), together in predict_planes(stack, engine, options):
+        (alone,) = engine.predict([stack[index]], options)
+        assert len(alone.candidates) > 5
+        assert together.candidates.boxes_xyxy.tolist() == alone.candidates.boxes_xyxy.tolist()
+
+
+# faults -------------------------------------------------------------------------------------------
 
 
 def test_a_plane_that_does_not_exist_is_an_image_error() -> None:

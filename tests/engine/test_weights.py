@@ -26,8 +26,16 @@ from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import PredictOptions
 from napari_deeppixel.engine.build import build_model
 from napari_deeppixel.engine.download import fetch
+from napari_deeppixel.engine.fast import FastEngine
+from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine
 from napari_deeppixel.engine.spec import ModelSpec, slim_spec
-from napari_deeppixel.engine.weights import coco_categories, load_model, read_spec, save_weights
+from napari_deeppixel.engine.weights import (
+    coco_categories,
+    load_file,
+    load_model,
+    read_spec,
+    save_weights,
+)
 
 SPEC_KEY = "napari_deeppixel"
 GAPPY = CategoryTable(
@@ -93,7 +101,7 @@ def test_loaded_weights_predict_as_the_saved_ones(tmp_path: Path) -> None:
     for parameter in engine.model.parameters():
         parameter.data = parameter.data.half().float()
     save_weights(engine.model, engine.spec, tmp_path / "model.safetensors")
-    loaded = load_model(tmp_path / "model.safetensors", device="cpu")
+    loaded = load_model(tmp_path / "model.safetensors", engine="reference", device="cpu")
     options = PredictOptions(max_instances=30)
     (want,) = engine.predict([noise(40, 56)], options)
     (have,) = loaded.predict([noise(40, 56)], options)
@@ -315,6 +323,29 @@ def test_an_unknown_name_and_a_missing_file_are_refused_with_the_names_there_are
 def test_an_unknown_device_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="tpu"):
         load_model(tmp_path / "gone.pth", device="tpu")
+
+
+@pytest.mark.parametrize("load", [load_model, load_file])
+def test_the_fast_engine_is_used_unless_the_reference_is_asked_for(load: Any, saved: Path) -> None:
+    assert (load(saved, device="cpu").kind, type(load(saved, device="cpu"))) == ("fast", FastEngine)
+    reference = load(saved, engine="reference", device="cpu")
+    assert (reference.kind, type(reference)) == ("reference", MaskRCNNEngine)
+
+
+def test_on_apples_gpus_the_reference_is_used(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("napari_deeppixel.engine.weights.pick_device", lambda device: device)
+    monkeypatch.setattr(
+        "napari_deeppixel.engine.weights.MaskRCNNEngine",
+        lambda *_, device, **__: asked.append(device),
+    )
+    load_model(saved, engine="fast", device="mps")
+    assert asked == ["mps"]
+
+
+def test_an_unknown_engine_is_told_with_those_there_are(saved: Path) -> None:
+    with pytest.raises(ValueError, match="engine must be fast or reference, got 'quick'"):
+        load_model(saved, engine="quick", device="cpu")  # type: ignore[arg-type]
 
 
 def test_our_own_checkpoint_gives_its_averaged_weights(model: Any, tmp_path: Path) -> None:

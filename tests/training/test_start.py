@@ -67,6 +67,11 @@ def predicted(start: StartingPoint) -> Any:
     return prediction.candidates
 
 
+def test_only_the_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_deeppixel.engine.weights.FastEngine", None)
+    assert starting_point("nuclei", NUCLEUS, name="mine").source.startswith("nuclei@")
+
+
 def test_the_same_categories_keep_every_weight(nuclei: MaskRCNNEngine) -> None:
     start = starting_point("nuclei", NUCLEUS, name="run 1", description="made")
     state, before = start.model.state_dict(), nuclei.model.state_dict()

@@ -27,6 +27,16 @@ def test_keeping_human_work_is_what_a_new_run_does_at_first(qtbot: Any) -> None:
     assert form.keep is Keep.HUMAN
 
 
+def test_the_fast_engine_runs_until_a_person_chooses_the_reference(qtbot: Any) -> None:
+    form = AdvancedSettings()
+    qtbot.addWidget(form)
+    assert form.engine == "fast"
+    field = form.findChild(QComboBox, "detect.engine")
+    assert field is not None
+    field.setCurrentText("reference")
+    assert form.engine == "reference"
+
+
 def test_the_magnification_is_the_model_s_own_until_a_person_sets_one(qtbot: Any) -> None:
     form = AdvancedSettings()
     qtbot.addWidget(form)

@@ -280,7 +280,7 @@ def test_truncated_weights_end_in_a_clear_message(
 def test_every_control_has_a_tooltip_and_a_name(window: Any) -> None:
     _, tab = window
     names = "image model device scope score run cancel channel_axis channels normalization low high"
-    names += " mask_threshold box_nms max_instances min_area precision labels_mode"
+    names += " mask_threshold box_nms max_instances min_area engine precision labels_mode"
     for name in names.split():
         control = find(tab, f"detect.{name}")
         assert control is not None, name

@@ -217,6 +217,17 @@ def test_a_model_of_the_library_that_is_another_file_now_is_loaded_anew(
     assert loaded == ["cells", "cells"]
 
 
+def test_another_engine_of_the_same_model_is_loaded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(
+        "napari_deeppixel.engine.weights.load_model", lambda _, engine, **__: loaded.append(engine)
+    )
+    shelf = EngineShelf()
+    for kind in ("fast", "fast", "reference", "reference"):
+        shelf.engine("nuclei", "cpu", kind, cancel=CancelToken(), report=lambda _: None)
+    assert loaded == ["fast", "reference"]
+
+
 # a live run ---------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = Report(paths, is_talkative=not arguments.json)
     options, output = PredictOptions(), Path(arguments.output)
     with report.progress:
-        engine = open_model(DEFAULT_MODEL, arguments.device, report.progress)
+        engine = open_model(DEFAULT_MODEL, arguments, report.progress)
         is_interrupted = segment_and_report(
             paths,
             engine,

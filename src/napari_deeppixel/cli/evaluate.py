@@ -112,8 +112,8 @@ def _from_model(
             f"{arguments.data}: {len(missing):,} of {len(data.truths):,} images are not there "
             f"({names}): put them beside the annotations or in images/"
         )
-    engine = open_model(arguments.model or DEFAULT_MODEL, arguments.device, progress)
-    options = PredictOptions(zoom=arguments.zoom)
+    engine = open_model(arguments.model or DEFAULT_MODEL, arguments, progress)
+    options = PredictOptions(zoom=arguments.zoom, precision=arguments.precision)
     truths, founds, capped = [], [], []
     for done, truth in enumerate(data.truths, start=1):
         progress.show(f"image {done:,} of {len(data.truths):,}: {truth.file_name}")

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from napari_deeppixel.cli.segment import open_model
 
     with ProgressLine(is_wanted=not arguments.json) as progress:
-        engine = open_model(arguments.model, arguments.device, progress)
+        engine = open_model(arguments.model, arguments, progress)
         outcome = watch(source, engine, arguments, progress)
     for problem in outcome.problems:
         complain(problem)
@@ -279,7 +279,10 @@ def watch(
         source,
         engine=engine,
         options=PredictOptions(
-            score=arguments.score, min_area=arguments.min_area, zoom=arguments.zoom
+            score=arguments.score,
+            min_area=arguments.min_area,
+            zoom=arguments.zoom,
+            precision=arguments.precision,
         ),
         has_all_frames=arguments.all_frames,
     )

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     earlier = load_mistakes(output) if output.is_file() else None
     output.parent.mkdir(parents=True, exist_ok=True)
     with ProgressLine(is_wanted=not arguments.json) as progress:
-        engine = open_model(arguments.model, arguments.device, progress)
+        engine = open_model(arguments.model, arguments, progress)
         found = search_mistakes(
             Path(arguments.dataset),
             engine,

@@ -4,7 +4,13 @@ import argparse
 from typing import TYPE_CHECKING, NoReturn
 
 import napari_deeppixel
-from napari_deeppixel.cli.common_options import add_model, add_zoom
+from napari_deeppixel.cli.common_options import (
+    add_device,
+    add_engine,
+    add_model,
+    add_precision,
+    add_zoom,
+)
 from napari_deeppixel.cli.console import EXIT_BAD_INPUT, complain
 from napari_deeppixel.cli.evaluate_options import EVALUATE, EVALUATE_MORE, add_evaluate_options
 from napari_deeppixel.cli.model_options import (
@@ -143,7 +149,8 @@ def _add_segment(commands: "Commands") -> None:
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE", help="image file, folder or pattern")
     add_model(parser)
-    _add_device(parser)
+    add_engine(parser)
+    add_precision(parser)
     add("-o", "--output", default="deeppixel-output", metavar="DIR", help="default: %(default)s")
     add(
         "--overwrite",
@@ -189,7 +196,7 @@ def _add_demo(commands: "Commands") -> None:
     )
     add = parser.add_argument
     add("-o", "--output", default="demo-output", metavar="DIR", help="default: %(default)s")
-    _add_device(parser)
+    add_engine(parser)
     add("--napari", action="store_true", help="open images and results in napari")
 
 
@@ -206,7 +213,8 @@ def _add_live(commands: "Commands") -> None:
     add("--list", action="store_true", help="the sources that are there, instead of a run")
     add("--seconds", type=above_zero, metavar="N", help="end so long after the first frame")
     add_model(parser)
-    _add_device(parser)
+    add_engine(parser)
+    add_precision(parser)
     add("-s", "--score", type=share, help="lowest score (0 to 1); default: the model's own")
     add("--min-area", type=positive, default=1, metavar="PX", help="smallest object in pixels")
     add_zoom(parser)
@@ -308,7 +316,7 @@ def _add_train(commands: "Commands") -> None:
         epilog=TRAIN_MORE,
     )
     add_train_options(parser)
-    _add_device(parser)
+    add_device(parser)
 
 
 def _add_evaluate(commands: "Commands") -> None:
@@ -320,7 +328,8 @@ def _add_evaluate(commands: "Commands") -> None:
         epilog=EVALUATE_MORE,
     )
     add_evaluate_options(parser)
-    _add_device(parser)
+    add_engine(parser)
+    add_precision(parser)
 
 
 def _add_compare(commands: "Commands") -> None:
@@ -332,7 +341,7 @@ def _add_compare(commands: "Commands") -> None:
         epilog=COMPARE_MORE,
     )
     add_compare_options(parser)
-    _add_device(parser)
+    add_device(parser)
 
 
 def _add_models(commands: "Commands") -> None:
@@ -357,7 +366,7 @@ def _add_mistakes(commands: "Commands") -> None:
     add = parser.add_argument
     add("dataset", metavar="DATASET", help="folder of annotated images")
     add_model(parser)
-    _add_device(parser)
+    add_engine(parser)
     add(
         "--split",
         nargs="+",
@@ -385,12 +394,6 @@ def _add_check(commands: "Commands") -> None:
     )
     parser.add_argument("dataset", metavar="DATASET", help="dataset folder")
     parser.add_argument("--repair", action="store_true", help="do what is safe about it")
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:1, mps; default: the fastest there is"
-    )
 
 
 def _formats(text: str) -> tuple[str, ...]:

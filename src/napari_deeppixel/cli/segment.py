@@ -164,13 +164,14 @@ def run(arguments: argparse.Namespace) -> int:
         min_area=arguments.min_area,
         zoom=arguments.zoom,
         channels=arguments.channels,
+        precision=arguments.precision,
     )
     output = Path(arguments.output)
     engine: Engine | None = None
     is_interrupted = False
     if found.paths:
         with report.progress:
-            engine = open_model(arguments.model, arguments.device, report.progress)
+            engine = open_model(arguments.model, arguments, report.progress)
             formats = [ResultFormat(name) for name in arguments.format]
             is_interrupted = segment_and_report(
                 found.paths,
@@ -201,6 +202,8 @@ def run_record(
     return {
         "model": engine.source if engine else None,
         "device": engine.device_name if engine else None,
+        "engine": engine.kind if engine else None,
+        "precision": options.precision,
         "score": engine.spec.score if engine and options.score is None else options.score,
         "output": str(output),
         "is_interrupted": is_interrupted,
@@ -208,14 +211,16 @@ def run_record(
     }
 
 
-def open_model(model: str, device: str, progress: ProgressLine) -> Engine:
-    """Return a model, with a line about what it is loaded on and how far a download is."""
+def open_model(model: str, arguments: argparse.Namespace, progress: ProgressLine) -> Engine:
+    """Return a model by the options of `add_engine`; a line tells how far a download is."""
 
     def on_progress(event: Progress) -> None:
         progress.show(f"{event.message or f'loading {model}'}  {event.fraction:.0%}")
 
     progress.show(f"loading {model} ...")
-    engine: Engine = load_model(model, device=device, on_progress=on_progress)
+    engine: Engine = load_model(
+        model, engine=arguments.engine, device=arguments.device, on_progress=on_progress
+    )
     return engine
 
 

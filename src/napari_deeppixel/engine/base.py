@@ -13,6 +13,8 @@ from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.spec import ModelSpec
 
+# which forward a model runs by: our own, or torchvision's to compare with
+EngineKind = Literal["fast", "reference"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 # torchvision's own default: below it, boxes are noise
@@ -178,6 +180,18 @@ class Engine(Protocol):
     @property
     def device_name(self) -> str:
         """What it runs on, for people."""
+        ...
+
+    @property
+    def kind(self) -> EngineKind:
+        """Which forward it has, as `load_model` takes it."""
+        ...
+
+    def planes_at_once(self, image_hw: tuple[int, int], options: PredictOptions) -> int:
+        """Return how many planes of a size `predict` should be given together; 1 or more.
+
+        As many as make it faster and fit the memory that is free now.
+        """
         ...
 
     def predict(

@@ -74,6 +74,15 @@ def pick_device(device: str = "auto") -> str:
     return wanted
 
 
+def free_memory(device: str) -> int:
+    """Return the bytes that a network could still take on a device."""
+    if not device.startswith("cuda"):
+        return int(psutil.virtual_memory().available)
+    # torch keeps what it has freed, which the driver counts as used
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept)
+
+
 def device_load(device: str) -> str:
     """Return how busy a device is, for people: ``GPU 81 %, 3.2 of 24.0 GiB`` or ``CPU 64 %``.
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from napari_deeppixel.core.image import pick_channels
 from napari_deeppixel.core.progress import CancelToken
-from napari_deeppixel.engine.base import PredictOptions
+from napari_deeppixel.engine.base import EngineKind, PredictOptions
 from napari_deeppixel.engine.device import is_out_of_memory
 from napari_deeppixel.engine.device_forward import DeviceForward
 from napari_deeppixel.engine.fused import fused_model
@@ -44,6 +44,11 @@ class FastEngine(MaskRCNNEngine):
         self._has_fixed_shapes = self._device.type == "cuda"
         prepare_kernels()
 
+    @property
+    def kind(self) -> EngineKind:
+        """Which forward it has: its own."""
+        return "fast"
+
     def _network(self, dtype: Any) -> Any:
         if dtype not in self._fused:
             self._fused[dtype] = fused_model(self._model, dtype)
@@ -65,6 +70,7 @@ class FastEngine(MaskRCNNEngine):
                         raise
                     found = None
                     self._device_forwards[network].clear()
+                    self._remember_too_many(len(planes), planes[0].shape[:2])
                 if found is not None:
                     # the next planes are computed while the caller pastes the first
                     yield from found

@@ -236,7 +236,8 @@ class ModelLibrary:
         from napari_deeppixel.engine.weights import load_file, save_weights
 
         path = Path(path)
-        engine = load_file(path, device="cpu")
+        # its weights are all that is needed
+        engine = load_file(path, engine="reference", device="cpu")
         with library_lock(self.folder):
             if name is None:
                 known = self._with_hash(hash_of(path))

@@ -1,10 +1,13 @@
 """An engine over the planes of an image, and the one-call `segment`."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from napari_deeppixel.core.errors import ImageError
 from napari_deeppixel.core.image import ImageArray, PlaneIndex, as_image_array, pick_channels
@@ -13,6 +16,7 @@ from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import (
     BoxPrompter,
     Engine,
+    EngineKind,
     InstanceCapWarning,
     Prediction,
     PredictOptions,
@@ -38,7 +42,7 @@ def predict_planes(
 ) -> Iterator[tuple[PlaneIndex, Prediction]]:
     """Yield the lead index and the prediction of one plane after the other.
 
-    Planes are read only when it is their turn.
+    Planes are read only when it is their turn; where that makes it faster, a few at a time.
 
     Parameters
     ----------
@@ -52,7 +56,7 @@ def predict_planes(
     region_xyxy
         Part of each plane to predict on; instances come back in the whole plane.
     cancel, on_progress
-        `cancel` is looked at before each layer of the network.
+        `cancel` is looked at before each plane and before each layer of the network.
 
     Raises
     ------
@@ -64,24 +68,66 @@ def predict_planes(
     image = as_image_array(image)
     wanted = list(image.plane_indices() if indices is None else indices)
     cancel = cancel or CancelToken()
-
-    def report(done: int, inside: Progress) -> None:
-        if on_progress is not None:
-            message = f"plane {done + 1} of {len(wanted)}" if len(wanted) > 1 else "predicting"
-            on_progress(Progress(fraction=(done + inside.fraction) / len(wanted), message=message))
-
-    for done, index in enumerate(wanted):
+    done = 0
+    while done < len(wanted):
         cancel.raise_if_cancelled()
-        plane, fitted = image.plane(index, region_xyxy=region_xyxy), options
-        if region_xyxy is not None:
-            fitted = _with_limits_of_plane(options, engine, image, index)
-        inside = lambda progress, done=done: report(done, progress)  # noqa: E731
-        (prediction,) = engine.predict([plane], fitted, cancel=cancel, on_progress=inside)
-        if region_xyxy is not None:
-            prediction = prediction.moved(
-                dy=region_xyxy[1], dx=region_xyxy[0], image_hw=image.image_hw
-            )
-        yield index, prediction
+        fitted, num_planes = options, 1
+        if region_xyxy is None:
+            num_planes = engine.planes_at_once(image.image_hw, options)
+        else:
+            # each plane has its own contrast, so its own options
+            fitted = _with_limits_of_plane(options, engine, image, wanted[done])
+        planes = _read(image, wanted[done : done + num_planes], region_xyxy)
+        report = partial(_report, on_progress, done, len(planes), len(wanted))
+        report(Progress(fraction=0.0))
+        predictions = engine.predict(planes, fitted, cancel=cancel, on_progress=report)
+        # the next ones are read while whoever takes these still has the memory
+        del planes
+        for prediction in predictions:
+            cancel.raise_if_cancelled()
+            if region_xyxy is not None:
+                prediction = prediction.moved(
+                    dy=region_xyxy[1], dx=region_xyxy[0], image_hw=image.image_hw
+                )
+            yield wanted[done], prediction
+            done += 1
+
+
+def _read(
+    image: ImageArray,
+    indices: Sequence[PlaneIndex],
+    region_xyxy: tuple[int, int, int, int] | None,
+) -> list[NDArray[Any]]:
+    """Return the planes up to the first that cannot be read; if that is the first one, raise."""
+    planes: list[NDArray[Any]] = []
+    for index in indices:
+        try:
+            planes.append(image.plane(index, region_xyxy=region_xyxy))
+        except Exception:
+            # it raises again when it is its turn, after the results of those before it
+            if not planes:
+                raise
+            break
+    return planes
+
+
+def _report(
+    on_progress: Callable[[Progress], None] | None,
+    done: int,
+    num_planes: int,
+    total: int,
+    inside: Progress,
+) -> None:
+    """Tell how far the planes that are predicted together are as how far all are."""
+    if on_progress is None:
+        return
+    message = "predicting"
+    if total > 1:
+        first, last = done + 1, done + num_planes
+        message = f"plane {first}" if first == last else f"planes {first} to {last}"
+        message += f" of {total}"
+    fraction = (done + num_planes * inside.fraction) / total
+    on_progress(Progress(fraction=fraction, message=message))
 
 
 def plane_prompter(
@@ -150,6 +196,7 @@ def segment(
     model: str | Path | Engine = DEFAULT_MODEL,
     *,
     axes: str | None = None,
+    engine: EngineKind = "fast",
     device: str = "auto",
     options: PredictOptions | None = None,
     **changes: Any,
@@ -165,8 +212,8 @@ def segment(
         What `load_model` takes, or an engine that it gave.
     axes
         Axes by name, such as ``yxc`` or ``cyx``; None: guessed.
-    device
-        Where to run, unless `model` is an engine.
+    engine, device
+        As for `load_model`, unless `model` is an engine.
     options
         How to run; None: the model's own settings.
     **changes
@@ -194,9 +241,10 @@ def segment(
             f"{tuple(array.pixels.shape)}: name them with axes='cyx' if one holds channels, or "
             "use predict_planes for a stack"
         )
-    engine = load_model(model, device=device) if isinstance(model, str | Path) else model
-    ((_, prediction),) = predict_planes(array, engine, options)
-    score = engine.spec.score if options.score is None else options.score
+    if isinstance(model, str | Path):
+        model = load_model(model, engine=engine, device=device)
+    ((_, prediction),) = predict_planes(array, model, options)
+    score = model.spec.score if options.score is None else options.score
     if prediction.is_capped(score):
         warnings.warn(cap_message(options.max_instances), InstanceCapWarning, stacklevel=2)
     return prediction.at(score=score, min_area=options.min_area)

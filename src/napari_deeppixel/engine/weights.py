@@ -3,8 +3,9 @@
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors
 import safetensors.torch
@@ -14,10 +15,12 @@ from napari_deeppixel.core.category import Category, CategoryTable, palette_colo
 from napari_deeppixel.core.errors import WeightsError
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.core.progress import CancelToken, Progress
+from napari_deeppixel.engine.base import EngineKind
 from napari_deeppixel.engine.build import build_model
 from napari_deeppixel.engine.catalogue import CATALOGUE, CatalogueEntry
 from napari_deeppixel.engine.device import pick_device
 from napari_deeppixel.engine.download import fetch
+from napari_deeppixel.engine.fast import FastEngine
 from napari_deeppixel.engine.library import ModelLibrary, hash_of, packaged_weights
 from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine
 from napari_deeppixel.engine.model_name import USED
@@ -28,11 +31,14 @@ from napari_deeppixel.engine.torch_gate import torch, torchvision
 _COCO_NUM_CLASSES = 91
 
 StateDict = dict[str, Any]
+# takes a spec, a network and the hash of its weights
+MakeEngine = Callable[..., MaskRCNNEngine]
 
 
 def load_model(
     model: str | Path,
     *,
+    engine: EngineKind = "fast",
     device: str = "auto",
     cancel: CancelToken | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -45,6 +51,8 @@ def load_model(
         ``nuclei`` (in this package), ``coco`` or ``coco-v2`` (torchvision's, downloaded once into
         torch's cache), a name in the `ModelLibrary`, ``used`` for the model in use there, or the
         path of a ``.safetensors`` or ``.pth`` file.
+    engine
+        ``fast``, or ``reference``: torchvision's own forward. On ``mps`` it is always this one.
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     cancel, on_progress
@@ -59,32 +67,47 @@ def load_model(
     RunCancelled
         If `cancel` was set meanwhile.
     """
-    torch_device = pick_device(device)
+    make_engine = _maker(engine, pick_device(device))
     library = ModelLibrary()
     name = library.current if str(model) == USED else str(model)
     entries = {entry.name: entry for entry in CATALOGUE}
     if name not in entries:
         in_library = library.find(name)
         if in_library is None:
-            return _load_file(Path(name), torch_device)
+            return _load_file(Path(name), make_engine)
         # instances tell the name that people know, whatever training called it
-        return _load_file(in_library, torch_device, name=in_library.stem)
+        return _load_file(in_library, make_engine, name=in_library.stem)
     entry = entries[name]
     if not entry.torchvision_weights:
         with packaged_weights(entry.name) as path:
-            return _load_file(path, torch_device)
-    return _load_published(entry, torch_device, cancel, on_progress)
+            return _load_file(path, make_engine)
+    return _load_published(entry, make_engine, cancel, on_progress)
 
 
-def load_file(path: Path, *, device: str = "auto") -> MaskRCNNEngine:
+def load_file(path: Path, *, engine: EngineKind = "fast", device: str = "auto") -> MaskRCNNEngine:
     """Return an engine with the weights of a file, whatever models its name stands for.
+
+    Parameters
+    ----------
+    path
+        A ``.safetensors`` or ``.pth`` file.
+    engine, device
+        As for `load_model`.
 
     Raises
     ------
     WeightsError, DeviceError
         As `load_model`.
     """
-    return _load_file(path, pick_device(device))
+    return _load_file(path, _maker(engine, pick_device(device)))
+
+
+def _maker(engine: EngineKind, torch_device: str) -> MakeEngine:
+    if engine not in get_args(EngineKind):
+        raise ValueError(f"engine must be fast or reference, got {engine!r}")
+    # nobody has run the fast one on Apple's GPUs
+    is_fast = engine == "fast" and torch_device != "mps"
+    return partial(FastEngine if is_fast else MaskRCNNEngine, device=torch_device)
 
 
 def save_weights(model: Any, spec: ModelSpec, path: Path | str) -> None:
@@ -105,7 +128,7 @@ def _keeps_precision(name: str, value: Any) -> bool:
     return not value.is_floating_point() or name.endswith(("running_var", "running_mean"))
 
 
-def _load_file(path: Path, device: str, *, name: str | None = None) -> MaskRCNNEngine:
+def _load_file(path: Path, make_engine: MakeEngine, *, name: str | None = None) -> MaskRCNNEngine:
     if not path.is_file():
         names = ", ".join([*(entry.name for entry in CATALOGUE), *ModelLibrary().names()])
         raise WeightsError(f"no model {str(path)!r}: neither a file nor one of {names}")
@@ -119,10 +142,12 @@ def _load_file(path: Path, device: str, *, name: str | None = None) -> MaskRCNNE
             f"{path}: {path.suffix or 'a file without ending'} is no weights file; use "
             ".safetensors or .pth"
         )
-    return _engine(replace(spec, name=name or spec.name), state, path, device)
+    return _engine(replace(spec, name=name or spec.name), state, path, make_engine)
 
 
-def _engine(spec: ModelSpec, state: StateDict, path: Path, device: str) -> MaskRCNNEngine:
+def _engine(
+    spec: ModelSpec, state: StateDict, path: Path, make_engine: MakeEngine
+) -> MaskRCNNEngine:
     with naming(path):
         model = build_model(spec)
     try:
@@ -135,7 +160,7 @@ def _engine(spec: ModelSpec, state: StateDict, path: Path, device: str) -> MaskR
             f"{path}: the weights do not fit {spec.architecture} with "
             f"{spec.categories.num_classes - 1} categories: {shown[:500]}{more}"
         ) from error
-    return MaskRCNNEngine(spec, model, device=device, weights_hash=hash_of(path))
+    return make_engine(spec, model, weights_hash=hash_of(path))
 
 
 def _read_checkpoint(path: Path) -> tuple[ModelSpec, StateDict]:
@@ -234,7 +259,7 @@ def coco_categories() -> CategoryTable:
 
 def _load_published(
     entry: CatalogueEntry,
-    device: str,
+    make_engine: MakeEngine,
     cancel: CancelToken | None,
     on_progress: Callable[[Progress], None] | None,
 ) -> MaskRCNNEngine:
@@ -253,4 +278,4 @@ def _load_published(
             "data": "COCO train2017",
         },
     )
-    return _engine(spec, state, path, device)
+    return _engine(spec, state, path, make_engine)

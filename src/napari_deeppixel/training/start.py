@@ -136,7 +136,10 @@ def starting_point(
             model=_random_model(spec, seed),
             notes=(*notes, *_channel_notes(spec, num_channels)),
         )
-    base = load_model(start, device="cpu", cancel=cancel, on_progress=on_progress)
+    # the weights are all that is needed
+    base = load_model(
+        start, engine="reference", device="cpu", cancel=cancel, on_progress=on_progress
+    )
     spec = replace(
         base.spec,
         name=name,

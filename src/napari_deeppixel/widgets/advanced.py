@@ -1,6 +1,6 @@
 """The advanced settings of a run, a form of magicgui fields."""
 
-from typing import Any
+from typing import Any, get_args
 
 from magicgui.widgets import ComboBox, FloatSpinBox, LineEdit, SpinBox
 from qtpy.QtCore import Qt, Signal
@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.edits.rerun import Keep
-from napari_deeppixel.engine.base import DEFAULT_MAX_INSTANCES, PredictOptions
+from napari_deeppixel.engine.base import DEFAULT_MAX_INSTANCES, EngineKind, PredictOptions
 from napari_deeppixel.viewer.layers import LabelsMode
 from napari_deeppixel.widgets.controls import RED, Note, named
 
@@ -26,7 +26,7 @@ _COMBO_LETTERS = 12
 
 
 class AdvancedSettings(QWidget):
-    """Channels, normalisation, thresholds, limits, precision and the kind of Labels layers.
+    """Channels, normalisation, thresholds, limits, engine, precision, the kind of Labels layers.
 
     Signals
     -------
@@ -118,6 +118,13 @@ class AdvancedSettings(QWidget):
             min=1,
             max=1_000_000,
         )
+        self._engine = _field(
+            ComboBox,
+            "engine",
+            "Engine",
+            "fast, or reference: torchvision's own computation, slower, with the same result.",
+            choices=list(get_args(EngineKind)),
+        )
         self._precision = _field(
             ComboBox,
             "precision",
@@ -152,6 +159,7 @@ class AdvancedSettings(QWidget):
             self._box_nms,
             self._max_instances,
             self._min_area,
+            self._engine,
             self._precision,
             self._labels_mode,
             self._keep,
@@ -222,6 +230,12 @@ class AdvancedSettings(QWidget):
         """Axis of the image that holds channels; None without."""
         value = self._channel_axis.value
         return None if value in (None, _NO_AXIS) else self._axis_numbers[value]
+
+    @property
+    def engine(self) -> EngineKind:
+        """Which forward runs, as `load_model` takes it."""
+        kind: EngineKind = self._engine.value
+        return kind
 
     @property
     def labels_mode(self) -> LabelsMode:

@@ -290,6 +290,7 @@ class DataTab(QWidget):
             self._detect.run.shelf,
             model=self._detect.weights,
             device=self._detect.device,
+            engine=self._detect.engine,
             save_open=self.saving_of_open(),
         )
         open_list = self.open_mistakes

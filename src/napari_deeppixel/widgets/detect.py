@@ -25,7 +25,7 @@ from napari_deeppixel.core.instance import InstanceState
 from napari_deeppixel.core.progress import Progress, duration
 from napari_deeppixel.edits.rerun import Keep
 from napari_deeppixel.edits.tools import replace_counts
-from napari_deeppixel.engine.base import CANDIDATE_SCORE
+from napari_deeppixel.engine.base import CANDIDATE_SCORE, EngineKind
 from napari_deeppixel.viewer.layers import (
     VIEW_KEY,
     InstanceLayers,
@@ -221,6 +221,11 @@ class DetectTab(QWidget):
         return str(self._device.currentData())
 
     @property
+    def engine(self) -> EngineKind:
+        """The chosen forward, as `load_model` takes it."""
+        return self._advanced.engine
+
+    @property
     def weights(self) -> str:
         """The chosen model, as `load_model` takes it; empty if there is none."""
         return self._model.weights
@@ -293,6 +298,7 @@ class DetectTab(QWidget):
             image=image,
             model=self._model.weights,
             device=self.device,
+            engine=self.engine,
             options=self._advanced.options(image.num_channels, self._score.value()),
             indices=(),
         )

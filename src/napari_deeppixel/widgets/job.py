@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_deeppixel.core.image import ImageArray, PlaneIndex
 from napari_deeppixel.core.progress import CancelToken, Progress
-from napari_deeppixel.engine.base import Prediction, PredictOptions
+from napari_deeppixel.engine.base import EngineKind, Prediction, PredictOptions
 from napari_deeppixel.engine.library import ModelLibrary
 from napari_deeppixel.engine.spec import ModelSpec
 from napari_deeppixel.widgets.worker import ReportProgress
@@ -61,6 +61,7 @@ class DetectJob:
     options: PredictOptions
     indices: tuple[PlaneIndex, ...]
     region_xyxy: tuple[int, int, int, int] | None = None
+    engine: EngineKind = "fast"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +86,17 @@ class EngineShelf:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._key: tuple[str, str, int] | None = None
+        self._key: tuple[str, str, EngineKind, int] | None = None
         self._engine: Any = None
 
     def engine(
-        self, model: str, device: str, *, cancel: CancelToken, report: ReportProgress
+        self,
+        model: str,
+        device: str,
+        kind: EngineKind = "fast",
+        *,
+        cancel: CancelToken,
+        report: ReportProgress,
     ) -> Any:
         """Return the engine of a model on a device, loading it where it is not the last one."""
         # imported here: torch takes seconds, and this runs in a thread
@@ -97,12 +104,14 @@ class EngineShelf:
 
         path = ModelLibrary().find(model) or Path(model)
         # a file that was written anew is another model
-        key = (model, device, path.stat().st_mtime_ns if path.is_file() else 0)
+        key = (model, device, kind, path.stat().st_mtime_ns if path.is_file() else 0)
         with self._lock:
             if self._key != key:
                 report(Progress(fraction=0.0, message="loading the model"))
                 self._key, self._engine = None, None
-                self._engine = load_model(model, device=device, cancel=cancel, on_progress=report)
+                self._engine = load_model(
+                    model, engine=kind, device=device, cancel=cancel, on_progress=report
+                )
                 self._key = key
             return self._engine
 
@@ -112,7 +121,7 @@ def run_job(
 ) -> Iterator[EngineReady | PlaneFound]:
     """Load the model, then yield the prediction of each plane."""
     report(Progress(fraction=0.0, message="starting"))
-    engine = shelf.engine(job.model, job.device, cancel=cancel, report=report)
+    engine = shelf.engine(job.model, job.device, job.engine, cancel=cancel, report=report)
     yield EngineReady(spec=engine.spec, source=engine.source, device_name=engine.device_name)
     from napari_deeppixel.engine.planes import predict_planes
 

@@ -293,7 +293,9 @@ class LiveTab(QWidget):
             self._size.addItem(f"{size[1]} x {size[0]}{named_codec}", (size, codec))
 
     def _request(self) -> ModelRequest:
-        return ModelRequest(model=self._model.weights, device=self._detect.device)
+        return ModelRequest(
+            model=self._model.weights, device=self._detect.device, engine=self._detect.engine
+        )
 
     def _options(self) -> PredictOptions:
         return PredictOptions(score=self._score.value(), zoom=self._zoom.value or None)

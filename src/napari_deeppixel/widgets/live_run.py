@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_deeppixel.core.instance import InstanceSet
 from napari_deeppixel.core.progress import CancelToken, Progress
-from napari_deeppixel.engine.base import Engine, PredictOptions
+from napari_deeppixel.engine.base import Engine, EngineKind, PredictOptions
 from napari_deeppixel.live.meters import LiveFigures
 from napari_deeppixel.live.pipeline import STOP_S, LivePipeline
 from napari_deeppixel.live.refilter import refiltered
@@ -46,6 +46,7 @@ class ModelRequest:
 
     model: str
     device: str
+    engine: EngineKind = "fast"
 
 
 class LiveRun(QObject):
@@ -243,7 +244,9 @@ class LiveRun(QObject):
             # imported here: torch takes seconds, and this runs in a thread
             from napari_deeppixel.engine.device import pick_device
 
-            engine = self._shelf.engine(request.model, request.device, cancel=cancel, report=report)
+            engine = self._shelf.engine(
+                request.model, request.device, request.engine, cancel=cancel, report=report
+            )
             yield engine, pick_device(request.device)
 
         self._loader.start(work)

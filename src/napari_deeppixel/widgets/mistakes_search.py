@@ -5,6 +5,7 @@ from pathlib import Path
 
 from napari_deeppixel.core.progress import CancelToken
 from napari_deeppixel.dataset.store import Dataset
+from napari_deeppixel.engine.base import EngineKind
 from napari_deeppixel.training.mistakes_file import FILE_NAME, load_mistakes, save_mistakes
 from napari_deeppixel.widgets.job import EngineShelf
 from napari_deeppixel.widgets.worker import ReportProgress, Work
@@ -16,6 +17,7 @@ def search_work(
     *,
     model: str,
     device: str,
+    engine: EngineKind,
     save_open: Callable[[], object],
 ) -> Work:
     """Return the work that writes ``DATASET/mistakes.json`` and yields its path.
@@ -26,7 +28,7 @@ def search_work(
         Whose annotations.
     shelf
         Gives the engine.
-    model, device
+    model, device, engine
         As `load_model` takes them.
     save_open
         Saves the image that is open, so that the disk has all.
@@ -40,8 +42,8 @@ def search_work(
         path = dataset.path / FILE_NAME
         # before the long part: what was dismissed must not be lost
         earlier = load_mistakes(path) if path.is_file() else None
-        engine = shelf.engine(model, device, cancel=cancel, report=report)
-        found = search_mistakes(dataset.path, engine, cancel=cancel, on_progress=report)
+        loaded = shelf.engine(model, device, engine, cancel=cancel, report=report)
+        found = search_mistakes(dataset.path, loaded, cancel=cancel, on_progress=report)
         save_mistakes(path, found if earlier is None else found.with_answers_of(earlier))
         yield path
 

@@ -160,7 +160,7 @@ class _KeptFeatures:
 
         job, box = prompt.job, _box_of(prompt)
         key: tuple[Any, ...] = (id(job.image.pixels), job.image.axes, prompt.index)
-        key += (engine.source, job.device, job.options)
+        key += (engine.source, job.device, job.engine, job.options)
         for position, features in enumerate(self._kept):
             if features.key == key and features.covers(box):
                 self._kept.append(self._kept.pop(position))
@@ -202,7 +202,7 @@ def _answers(
 ) -> Iterator[Answer]:
     for prompt in prompts:
         job = prompt.job
-        engine = shelf.engine(job.model, job.device, cancel=cancel, report=report)
+        engine = shelf.engine(job.model, job.device, job.engine, cancel=cancel, report=report)
         prompter = kept.prompter(prompt, engine, cancel=cancel, report=report)
         if prompt.boxes_xyxy is None:
             found = [prompter.instance_at(prompt.point_xy, size_px=prompt.size_px)]
