@@ -67,11 +67,12 @@ def test_planes_of_many_sizes_and_types_come_back_in_their_order(
         noise(60, 90, seed=3).astype(np.uint16) * 40,
         noise(60, 90, seed=4).astype(np.float64) / 7,
         np.full((60, 90, 3), np.nan, np.float32),
+        np.zeros((60, 90, 3), np.bool_),
         noise(60, 90, channels=1, seed=5),
     ]
     want, have = (engine.predict(planes, PredictOptions()) for engine in engines)
     counts = [assert_same_instances(*both) for both in zip(want, have, strict=True)]
-    assert [n for n, count in enumerate(counts) if count == 0] == [3, 6]
+    assert [n for n, count in enumerate(counts) if count == 0] == [3, 6, 7]
     assert sizes == [2, 1, 1, 1, 1]
 
 
@@ -120,6 +121,41 @@ def test_a_batch_that_does_not_fit_is_done_by_torchvisions_forward(
     monkeypatch.setattr(DeviceForward, "clear", lambda _self: cleared.append(True))
     assert assert_same(engines, [noise(60, 90), noise(60, 90, seed=1)], PredictOptions()) > 20
     assert cleared == [True]
+
+
+def test_memory_that_ends_before_the_first_batch_is_no_other_error(
+    engines: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(DeviceForward, "__init__", run_out)
+    assert assert_same(engines, [noise(60, 90)], PredictOptions()) > 5
+
+
+def test_memory_that_ends_with_more_masks_is_no_error_either(
+    engines: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_forward, "_FIRST_MASKS", 1)
+    masks_of = fixed_shape.FixedShapeForward.masks_of
+
+    def run_out(self: Any, levels: Any, boxes: Any, class_indices: Any) -> Any:
+        if boxes.shape[1] > 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return masks_of(self, levels, boxes, class_indices)
+
+    monkeypatch.setattr(fixed_shape.FixedShapeForward, "masks_of", run_out)
+    assert assert_same(engines, [noise(80, 120)], PredictOptions(box_nms=0.9)) > 32
+
+
+def test_sizes_that_were_seen_long_ago_are_forgotten(
+    engines: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_forward, "_MAX_FORWARDS", 2)
+    for n in range(4):
+        assert assert_same(engines, [noise(48, 64 + 32 * n, seed=n)], PredictOptions()) > 5
+    (forward,) = engines[1]._device_forwards.values()
+    assert len(forward._forwards) == 2
 
 
 def test_other_errors_are_not_hidden(engines: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The fast engine finds what torchvision's own forward finds."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,6 +177,30 @@ def test_bf16_finds_nearly_the_same_nuclei(nuclei: Pair) -> None:
     assert have.scores.tolist() != want.scores.tolist()
 
 
+@pytest.mark.parametrize("has_fixed_shapes", [False, True])
+def test_bf16_loses_nothing_at_the_far_end_of_a_wide_plane(
+    nuclei: Pair, has_fixed_shapes: bool
+) -> None:
+    # magnified 1.5 times, a tile is a multiple of all strides: each is the same to the network
+    tile = iio.imread(SAMPLES / "fluorescence.png")[:160, :512, np.newaxis]
+    fast = FastEngine(nuclei[1].spec, nuclei[1].model)
+    fast._has_fixed_shapes = has_fixed_shapes
+    options = PredictOptions(precision="bf16")
+    found = fast.predict([np.tile(tile, (1, 8, 1))], options)[0].at(score=0.5)
+    # anchors in bf16 would lie up to 16 px beside their place in the last ones
+    tile_of = (found.predicted_boxes_xyxy[:, [0, 2]].mean(axis=1) // 512).astype(int)
+    counts = np.bincount(tile_of, minlength=8)
+    assert counts[1] >= 5
+    assert (counts[2:7] == counts[1]).all()
+
+
+def test_half_precision_works_where_the_processor_has_none(nuclei: Pair) -> None:
+    plane = iio.imread(SAMPLES / "tissue.png")[:128, :128, np.newaxis]
+    want = nuclei[0].predict([plane], PredictOptions())[0].at(score=0.4)
+    have = nuclei[1].predict([plane], PredictOptions(precision="fp16"))[0].at(score=0.4)
+    assert len(have) == pytest.approx(len(want), abs=1)
+
+
 def test_a_drawn_box_gets_the_same_mask(nuclei: Pair) -> None:
     plane = iio.imread(SAMPLES / "fluorescence.png")[..., np.newaxis]
     boxes = nuclei[0].predict([plane], PredictOptions())[0].at(score=0.8).predicted_boxes_xyxy
@@ -189,10 +215,44 @@ def test_a_drawn_box_gets_the_same_mask(nuclei: Pair) -> None:
         ).sum() <= 1
 
 
+def test_bf16_prompts_work_with_the_pooling_that_a_gpu_keeps(nuclei: Pair) -> None:
+    fast = FastEngine(nuclei[1].spec, nuclei[1].model)
+    network = fast._network(torch.bfloat16)
+    for name in ("box_roi_pool", "mask_roi_pool"):
+        setattr(network.roi_heads, name, getattr(fast.model.roi_heads, name))
+    plane = iio.imread(SAMPLES / "fluorescence.png")[..., np.newaxis]
+    box = nuclei[0].predict([plane], PredictOptions())[0].at(score=0.9).predicted_boxes_xyxy[:1]
+    (found,) = fast.prompter(plane, PredictOptions(precision="bf16")).instances_in(box)
+    assert found is not None
+    assert found.score > 0.8
+
+
+def test_a_thread_may_predict_after_the_program_has_reached_its_end() -> None:
+    program = """
+import threading, time
+import numpy as np
+from napari_deeppixel import PredictOptions, load_model
+engine = load_model("nuclei", device="cpu")
+def predict():
+    threading.main_thread().join()
+    plane = np.random.default_rng(0).integers(0, 255, (64, 64, 1), dtype=np.uint8)
+    print("predicted", len(engine.predict([plane, plane], PredictOptions())))
+from napari_deeppixel.engine.kernels import wait_for_kernels
+wait_for_kernels()
+threading.Thread(target=predict).start()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "predicted 2\n", done.stderr
+
+
 def test_the_model_stays_as_it_is(slim: Pair) -> None:
     reference, _ = slim
     before = {name: value.clone() for name, value in reference.model.state_dict().items()}
     FastEngine(reference.spec, reference.model).predict(UNLIKE, PredictOptions(precision="bf16"))
+    cell_anchors = reference.model.rpn.anchor_generator.cell_anchors
+    assert {anchors.dtype for anchors in cell_anchors} == {torch.float32}
     after = reference.model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())

@@ -157,8 +157,8 @@ def assert_same(answer: Answer, expected: list[dict[str, torch.Tensor]]) -> None
         assert answer.class_indices[image, :count].tolist() == want["labels"].tolist()
         for have, wanted, tolerance in (
             (answer.boxes, want["boxes"], 1e-3),
-            (answer.scores, want["scores"], 1e-6),
-            (answer.masks, want["masks"][:, 0], 1e-5),
+            (answer.scores, want["scores"], 1e-5),
+            (answer.masks, want["masks"][:, 0], 1e-4),
         ):
             assert have[image, :count].shape == wanted.shape
             assert torch.allclose(have[image, :count], wanted, rtol=0, atol=tolerance)
@@ -296,8 +296,8 @@ def test_masks_that_were_left_out_are_computed_from_the_features() -> None:
     assert few.masks.shape == (3, 8, 28, 28)
     masks = forward.masks_of(levels, few.input_boxes[:, :50], few.class_indices[:, :50])
     whole = found_by(model, PLANES).masks[:, :50]
-    assert torch.allclose(masks, whole, rtol=0, atol=1e-5)
-    assert torch.allclose(few.masks, whole[:, :8], rtol=0, atol=1e-5)
+    assert torch.allclose(masks, whole, rtol=0, atol=1e-4)
+    assert torch.allclose(few.masks, whole[:, :8], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

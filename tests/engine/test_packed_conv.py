@@ -14,7 +14,7 @@ def _with_and_without_onednn(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if request.param == "plain":
-        monkeypatch.setattr(packed_conv, "_has_onednn", lambda: False)
+        monkeypatch.setattr(packed_conv, "has_onednn", lambda _dtype: False)
 
 
 @pytest.mark.usefixtures("_with_and_without_onednn")
@@ -55,3 +55,11 @@ def test_a_packed_convolution_gives_what_torchs_gives(
         have = conv(images, add)
         expected = expected.relu() if has_relu else expected
         assert torch.allclose(have.double(), expected, rtol=0, atol=2 * tolerance * scale)
+
+
+def test_a_type_that_onednn_refuses_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("the processor cannot do that")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", refuse)
+    assert not packed_conv.has_onednn.__wrapped__(torch.bfloat16)

@@ -13,7 +13,7 @@ from torchvision.ops import batched_nms
 
 from napari_deeppixel.engine import kernels as kernels_module
 from napari_deeppixel.engine.kernels import wait_for_kernels
-from napari_deeppixel.engine.nms_jit import keep_best
+from napari_deeppixel.engine.nms_jit import fill_best
 from napari_deeppixel.engine.proposals import FastProposals
 
 
@@ -78,5 +78,5 @@ def test_the_kernel_keeps_what_torchvision_keeps(
     scores = torch.linspace(1, 0, len(boxes))
     want = batched_nms(torch.from_numpy(boxes), scores, torch.from_numpy(groups), threshold)
     kept = np.empty(limit, np.int64)
-    count = keep_best(boxes, groups, threshold, kept)
+    count = fill_best(boxes, groups, threshold, kept)
     assert kept[:count].tolist() == want[:limit].tolist()

@@ -75,12 +75,3 @@ def test_boxes_at_and_beyond_the_border_give_torchvisions_features(
 def test_no_box_gives_no_features(pools: tuple[Any, Any]) -> None:
     assert_equal_pools(pools, [torch.zeros(0, 4)])
     assert_equal_pools(pools, [torch.zeros(0, 4), torch.tensor([[1.0, 2.0, 30.0, 40.0]])])
-
-
-def test_bf16_features_are_pooled_in_float32(pools: tuple[Any, Any]) -> None:
-    levels = {name: level.bfloat16() for name, level in channels_last(features()).items()}
-    boxes = [torch.tensor([[3.0, 4.0, 50.0, 60.0]])]
-    want = pools[0]({name: level.float() for name, level in levels.items()}, boxes, [IMAGE_HW])
-    have = pools[1](levels, boxes, [IMAGE_HW])
-    assert have.dtype == torch.float32
-    assert (have - want).abs().max() < 2e-6

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_deeppixel.engine import winograd_jit
 from napari_deeppixel.engine.kernels import wait_for_kernels
-from napari_deeppixel.engine.winograd import WinogradConv, winograd_fits
+from napari_deeppixel.engine.winograd import MAX_CHANNELS, WinogradConv, winograd_fits
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,17 +69,23 @@ def test_a_small_image_is_left_to_the_direct_convolution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "fits"),
+    ("shape", "stride", "padding", "fits"),
     [
-        ({}, True),
-        ({"stride": 2}, False),
-        ({"padding": 0}, False),
-        ({"dilation": 2}, False),
-        ({"kernel_size": 1, "padding": 0}, False),
-        ({"groups": 2}, False),
-        ({"out_channels": 513}, False),
+        ((4, 4, 3, 3), (1, 1), (1, 1), True),
+        ((MAX_CHANNELS, MAX_CHANNELS, 3, 3), (1, 1), (1, 1), True),
+        ((4, 4, 3, 3), (2, 2), (1, 1), False),
+        ((4, 4, 3, 3), (1, 1), (0, 0), False),
+        ((4, 4, 1, 1), (1, 1), (0, 0), False),
+        ((MAX_CHANNELS + 1, 4, 3, 3), (1, 1), (1, 1), False),
+        ((4, MAX_CHANNELS + 1, 3, 3), (1, 1), (1, 1), False),
     ],
 )
-def test_only_plain_3_by_3_convolutions_fit(changes: dict[str, Any], fits: bool) -> None:
-    settings_of = {"in_channels": 4, "out_channels": 4, "kernel_size": 3, "padding": 1} | changes
-    assert winograd_fits(torch.nn.Conv2d(**settings_of)) == fits
+def test_only_plain_3_by_3_convolutions_fit(
+    shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int], fits: bool
+) -> None:
+    assert winograd_fits(torch.zeros(shape), stride=stride, padding=padding) == fits
+
+
+def test_the_kernels_have_room_for_the_widest_layer() -> None:
+    # more would be written beyond their buffers
+    assert winograd_jit._ROW >= MAX_CHANNELS

@@ -103,7 +103,7 @@ class Normalization:
 def _percentiles(pixels: NDArray[np.unsignedinteger], *wanted: float) -> tuple[float, ...]:
     """Return what `numpy.percentile` returns for 8-bit or 16-bit integers, by counting them.
 
-    Twenty times as fast for 640 x 480 pixels of 8 bits: numpy sorts.
+    Twelve times as fast for 640 x 480 pixels of 8 bits: numpy sorts.
     """
     up_to = np.bincount(pixels.ravel()).cumsum()
     results = []

@@ -3,7 +3,7 @@
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +21,7 @@ def parts_of(pieces: range) -> list[range]:
     return [pieces[n : n + size] for n in range(0, len(pieces), size)]
 
 
-def on_all_cores(work: Callable[[Any], None], pieces: Iterable[Any]) -> None:
+def on_all_cores(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
     """Call a function with each piece of work, on as many threads as torch may use.
 
     What torch does in these threads uses one core each: numba's kernels alternate there with
@@ -35,14 +35,21 @@ def on_all_cores(work: Callable[[Any], None], pieces: Iterable[Any]) -> None:
         with torch.inference_mode():
             work(piece)
 
-    with _lock:
-        # a forked process has none of the threads
-        pool = _pool(torch.get_num_threads(), os.getpid())
-    for _ in pool.map(without_gradients, pieces):
+    try:
+        with _lock:
+            # a forked process has none of the threads
+            pool = _pool(torch.get_num_threads(), os.getpid())
+        done = pool.map(without_gradients, pieces)
+    except RuntimeError:
+        # the program's main thread has ended, and from then on pools take no more work
+        for piece in pieces:
+            without_gradients(piece)
+        return
+    for _ in done:
         pass
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=4)
 def _pool(count: int, _process: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(count, thread_name_prefix="core")
     all_here = threading.Barrier(count)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_deeppixel.core.normalization import Normalization
 from napari_deeppixel.core.progress import CancelToken
 from napari_deeppixel.engine.cuda_graph import Batch, Programs, Recorder
+from napari_deeppixel.engine.device import is_out_of_memory
 from napari_deeppixel.engine.device_input import stage
 from napari_deeppixel.engine.fixed_shape import (
     Answer,
@@ -24,6 +25,7 @@ from napari_deeppixel.engine.torch_gate import torch
 _BATCH = 8
 # masks that are computed with the boxes of a first image; where there are more, once more
 _FIRST_MASKS = 100
+_MAX_FORWARDS = 8
 
 Found = dict[str, Any]
 
@@ -47,14 +49,14 @@ class DeviceForward:
         self._network, self._device = network, device
         self._programs = Programs(device, recorder=recorder)
         self._forwards: dict[Settings, FixedShapeForward] = {}
-        self._last_counts: dict[Settings, int] = {}
+        self._slots: dict[Settings, int] = {}
 
     def __call__(
         self,
         planes: Sequence[NDArray[Any]],
-        normalization: Normalization,
+        normalizations: Sequence[Normalization],
         *,
-        otherwise: Callable[[NDArray[Any]], Found],
+        otherwise: Callable[[int], Found],
         cancel: CancelToken,
     ) -> Iterator[Found]:
         """Start on all planes; return what torchvision's forward gives of each, one after another.
@@ -63,10 +65,11 @@ class DeviceForward:
         ----------
         planes
             (H, W, C), the channels that the network takes.
-        normalization
-            How intensities become the network's input.
+        normalizations
+            How intensities of each become the network's input.
         otherwise
-            Gives it for a plane by torchvision's own forward, where fixed shapes have no room.
+            Gives it for the plane at a position by torchvision's own forward, where fixed shapes
+            have no room.
         cancel
             Looked at before each batch.
 
@@ -80,29 +83,28 @@ class DeviceForward:
         RunCancelled
             If `cancel` was set.
         """
-        staged = [stage(plane, normalization) for plane in planes]
+        staged = [stage(*both) for both in zip(planes, normalizations, strict=True)]
         under_way = []
         for part in _alike(staged):
             cancel.raise_if_cancelled()
             under_way.append((part, *self._submit([staged[n] for n in part])))
-        return self._answers(under_way, planes, otherwise, cancel)
+        return self._answers(under_way, otherwise, cancel)
 
     def _answers(
         self,
         under_way: list[tuple[list[int], Settings, Batch]],
-        planes: Sequence[NDArray[Any]],
-        otherwise: Callable[[NDArray[Any]], Found],
+        otherwise: Callable[[int], Found],
         cancel: CancelToken,
     ) -> Iterator[Found]:
         for part, settings, batch in under_way:
             cancel.raise_if_cancelled()
             answer = batch.answer()
             counts = answer.is_valid.sum(dim=1).tolist()
-            self._last_counts[settings] = max(counts)
+            self._guess(settings, max(counts))
             masks = self._masks(batch, answer, settings, max(counts))
             for row, position in enumerate(part):
                 if masks is None or not answer.is_exact[row]:
-                    yield otherwise(planes[position])
+                    yield otherwise(position)
                 else:
                     yield _found(answer, masks, row, counts[row])
 
@@ -114,8 +116,7 @@ class DeviceForward:
     def _submit(self, staged: Sequence[tuple[Any, Any]]) -> tuple[Settings, Batch]:
         pixels, scalings = zip(*staged, strict=True)
         settings = settings_of(self._network, pixels[0].shape[:2])
-        count = self._last_counts.get(settings, _FIRST_MASKS)
-        slots = mask_slots(count, settings.max_detections)
+        slots = self._slots.get(settings, mask_slots(_FIRST_MASKS, settings.max_detections))
         make = partial(self._function, settings, slots)
         return settings, self._programs.submit((settings, slots), make, [pixels, scalings])
 
@@ -124,9 +125,21 @@ class DeviceForward:
 
     def _forward(self, settings: Settings) -> FixedShapeForward:
         if settings not in self._forwards:
+            while len(self._forwards) >= _MAX_FORWARDS:
+                # the oldest: a folder may hold images of thousands of sizes
+                del self._forwards[next(iter(self._forwards))]
             forward = FixedShapeForward(self._network, settings, device=self._device)
             self._forwards[settings] = forward
         return self._forwards[settings]
+
+    def _guess(self, settings: Settings, count: int) -> None:
+        """Choose for how many objects masks are computed next time, from what there were now.
+
+        Each size is recorded anew, so it falls only where three quarters would be for nothing.
+        """
+        slots = self._slots.get(settings, 0)
+        if count > slots or 4 * count < slots:
+            self._slots[settings] = mask_slots(count, settings.max_detections)
 
     def _masks(self, batch: Batch, answer: Answer, settings: Settings, count: int) -> Any:
         """Return masks (B, S, M, M) of all that was found; None: they cannot be had any more."""
@@ -136,14 +149,17 @@ class DeviceForward:
             return None
         on_device, levels = batch.result
         slots = mask_slots(count, settings.max_detections)
-        with torch.inference_mode():
-            return (
-                self._forward(settings)
-                .masks_of(
-                    levels, on_device.input_boxes[:, :slots], on_device.class_indices[:, :slots]
+        boxes, class_indices = on_device.input_boxes, on_device.class_indices
+        try:
+            with torch.inference_mode():
+                masks = self._forward(settings).masks_of(
+                    levels, boxes[:, :slots], class_indices[:, :slots]
                 )
-                .cpu()
-            )
+                return masks.cpu()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
 
 def _alike(staged: Sequence[tuple[NDArray[Any], Any]]) -> list[list[int]]:

@@ -1,18 +1,21 @@
 """The fast path: same weights and same results as `engine.maskrcnn`, several times faster."""
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from napari_deeppixel.core.image import pick_channels
-from napari_deeppixel.core.progress import CancelToken
+from napari_deeppixel.core.normalization import Normalization
+from napari_deeppixel.core.progress import CancelToken, Progress
 from napari_deeppixel.engine.base import EngineKind, PredictOptions
 from napari_deeppixel.engine.device import is_out_of_memory
 from napari_deeppixel.engine.device_forward import DeviceForward
 from napari_deeppixel.engine.fused import fused_model
 from napari_deeppixel.engine.kernels import prepare_kernels
-from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine, ReportProgress, nothing
+from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine, ReportProgress, no_detections
 from napari_deeppixel.engine.spec import ModelSpec
 
 
@@ -22,7 +25,8 @@ class FastEngine(MaskRCNNEngine):
     In fp32 it finds the same instances: boxes within 0.05 px, scores within 1e-4, masks but for
     one pixel in 10,000. Kernels are compiled in the background at first; until they are ready,
     torch's own operations give the same results, less quickly. On CUDA the whole forward has fixed
-    shapes and no host in between (`engine.device_forward`).
+    shapes and no host in between (`engine.device_forward`); a run is cancelled between batches of
+    eight planes there.
 
     Parameters
     ----------
@@ -63,17 +67,13 @@ class FastEngine(MaskRCNNEngine):
     ) -> Generator[dict[str, Any]]:
         if self._has_fixed_shapes:
             with self._turn(options) as network:
-                try:
-                    found = self._submit(network, planes, options, cancel or CancelToken())
-                except RuntimeError as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    found = None
-                    self._device_forwards[network].clear()
-                    self._remember_too_many(len(planes), planes[0].shape[:2])
+                found = self._submit(network, planes, options, cancel or CancelToken())
                 if found is not None:
                     # the next planes are computed while the caller pastes the first
-                    yield from found
+                    for done, raw in enumerate(found, start=1):
+                        if on_progress is not None:
+                            on_progress(Progress(fraction=min(done / len(planes), 0.99)))
+                        yield raw
                     return
         # on CUDA: halves the batch until it fits
         yield from super()._detect(planes, options, cancel, on_progress)
@@ -84,30 +84,52 @@ class FastEngine(MaskRCNNEngine):
         planes: Sequence[NDArray[Any]],
         options: PredictOptions,
         cancel: CancelToken,
-    ) -> Iterator[dict[str, Any]]:
-        """Start on all planes, and return what is found in each, one after another."""
+    ) -> Iterator[dict[str, Any]] | None:
+        """Start on all planes, and return what is found in each; None: memory does not suffice."""
         normalization = options.normalization or self._spec.normalization
         chosen = [pick_channels(plane, options.channels, self._spec.num_inputs) for plane in planes]
-        used = [not self._is_blank(plane, options) for plane in chosen]
-        if network not in self._device_forwards:
-            self._device_forwards[network] = DeviceForward(network, self._device)
+        fitted = [_with_limits(normalization, plane) for plane in chosen]
+        used = [n for n, limits in enumerate(fitted) if limits is not None]
 
-        def by_torchvision(plane: NDArray[Any]) -> dict[str, Any]:
-            (found,) = self._forward(network, [self._to_input(normalization.apply(plane))])
+        def by_torchvision(position: int) -> dict[str, Any]:
+            pixels = normalization.apply(chosen[used[position]])
+            (found,) = self._forward(network, [self._to_input(pixels)])
             return found
 
-        found = self._device_forwards[network](
-            [plane for plane, is_used in zip(chosen, used, strict=True) if is_used],
-            normalization,
-            otherwise=by_torchvision,
-            cancel=cancel,
-        )
-        return (next(found) if is_used else nothing() for is_used in used)
+        try:
+            if network not in self._device_forwards:
+                self._device_forwards[network] = DeviceForward(network, self._device)
+            found = self._device_forwards[network](
+                [chosen[n] for n in used],
+                [limits for limits in fitted if limits is not None],
+                otherwise=by_torchvision,
+                cancel=cancel,
+            )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if network in self._device_forwards:
+                self._device_forwards[network].clear()
+            self._remember_too_many(len(planes), planes[0].shape[:2])
+            return None
+        return (next(found) if n in used else no_detections() for n in range(len(planes)))
 
-    def _is_blank(self, plane: NDArray[Any], options: PredictOptions) -> bool:
-        """Whether a plane has no contrast; planes of integers are seldom normalised for that."""
-        normalization = options.normalization or self._spec.normalization
-        low, high = normalization.limits(plane)
-        if low < high and plane.dtype.kind in "bui":
-            return False
-        return not self._has_contrast(normalization.apply(plane, (low, high)), options)
+
+def _with_limits(normalization: Normalization, plane: NDArray[Any]) -> Normalization | None:
+    """Return what stretches a plane as a normalisation does; None: it holds no contrast.
+
+    As `MaskRCNNEngine._has_contrast`, which asks this of the normalised plane.
+    """
+    if normalization.mode != "percentile":
+        return normalization
+    low, high = normalization.limits(plane)
+    if low < high and plane.dtype != np.bool_:
+        # a pixel is at or below the one and another at or above the other, unless none is a number
+        return (
+            replace(normalization, mode="range", low=low, high=high) if _has_number(plane) else None
+        )
+    return normalization if np.ptp(normalization.apply(plane, (low, high))) > 0 else None
+
+
+def _has_number(plane: NDArray[Any]) -> bool:
+    return plane.dtype.kind != "f" or bool(np.isfinite(plane).any())

@@ -166,7 +166,7 @@ class FixedShapeForward:
         )
         features = self._model.backbone(images)
         # as RoIAlign needs them, for both poolings
-        levels = {name: level.float().contiguous() for name, level in features.items()}
+        levels = {name: level.contiguous() for name, level in features.items()}
         proposals, is_proposal, is_settled = self._propose(list(features.values()))
         candidates = self._classify(levels, proposals, is_proposal)
         best, is_valid, has_converged = self._suppress(candidates)

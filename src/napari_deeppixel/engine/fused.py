@@ -14,7 +14,7 @@ from napari_deeppixel.engine.roi_align import FastRoIAlign
 from napari_deeppixel.engine.torch_gate import torch, torchvision
 from napari_deeppixel.engine.winograd import WinogradConv, winograd_fits
 
-nn = torch.nn
+_nn = torch.nn
 _detection = torchvision.models.detection
 
 # channels from which a Winograd convolution in fp32 takes no longer than a direct one in bf16
@@ -25,7 +25,8 @@ _FEWEST_ROWS = 64
 def fused_model(model: Any, dtype: Any) -> Any:
     """Return a Mask R-CNN with faster parts and the same weights; the model stays as it is.
 
-    Boxes, scores and the layers that give them are in float32 whatever the type.
+    Feature maps, anchors, boxes and scores are float32 whatever the type, and so are the last
+    layers that scores and boxes come from.
 
     Parameters
     ----------
@@ -61,43 +62,55 @@ def _with_parts(module: Any, **parts: Any) -> Any:
     return copied
 
 
-class FusedConv(nn.Module):
-    """A convolution with what follows it: batch norm, a sum, ReLU.
+class FusedConv(_nn.Module):
+    """A convolution with what follows it: a sum, a ReLU.
 
     Parameters
     ----------
-    conv
-        The convolution; its own groups and dilation must be 1.
-    norm
-        Batch norm after it, as it acts in inference.
+    weight, bias
+        float32 (K, C, h, w) and (K,).
+    stride, padding
+        (y, x).
     has_relu
         Whether a ReLU follows.
     dtype
         torch type to run in.
     """
 
-    def __init__(self, conv: Any, norm: Any = None, *, has_relu: bool, dtype: Any) -> None:
+    def __init__(
+        self,
+        weight: Any,
+        bias: Any,
+        *,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        has_relu: bool,
+        dtype: Any,
+    ) -> None:
         super().__init__()
-        weight, bias = _folded(conv, norm)
         self._dtype = dtype
         self._conv = PackedConv(
-            weight.to(dtype),
-            bias.to(dtype),
-            stride=conv.stride,
-            padding=conv.padding,
-            has_relu=has_relu,
+            weight.to(dtype), bias.to(dtype), stride=stride, padding=padding, has_relu=has_relu
         )
         self._winograd = None
-        if dtype == torch.float32 and winograd_fits(conv):
+        if dtype == torch.float32 and winograd_fits(weight, stride=stride, padding=padding):
             self._winograd = WinogradConv(weight, bias, has_relu=has_relu)
+
+    @classmethod
+    def of(cls, conv: Any, norm: Any = None, *, has_relu: bool, dtype: Any) -> "FusedConv":
+        """Return what a convolution and the batch norm after it do in inference."""
+        weight, bias = _folded(conv, norm)
+        return cls(
+            weight, bias, stride=conv.stride, padding=conv.padding, has_relu=has_relu, dtype=dtype
+        )
 
     @classmethod
     def of_block(cls, block: Any, dtype: Any) -> "FusedConv":
         """Return what does the same as torchvision's `Conv2dNormActivation`."""
         conv, *others = block
-        norm = next((part for part in others if not isinstance(part, nn.ReLU)), None)
-        has_relu = any(isinstance(part, nn.ReLU) for part in others)
-        return cls(conv, norm, has_relu=has_relu, dtype=dtype)
+        norm = next((part for part in others if not isinstance(part, _nn.ReLU)), None)
+        has_relu = any(isinstance(part, _nn.ReLU) for part in others)
+        return cls.of(conv, norm, has_relu=has_relu, dtype=dtype)
 
     def forward(self, images: Any, add: Any = None) -> Any:
         """Return the result (N, K, H, W); `add` is added before the ReLU, maybe in place."""
@@ -113,7 +126,8 @@ def _quickest(conv: Any, dtype: Any) -> Any:
     Those of many channels by Winograd in fp32, and it is fp32 that RoIAlign reads. Tiles of 4 x 4
     cover the 7 x 7 and 14 x 14 features of RoIs too badly for that.
     """
-    is_wide = winograd_fits(conv) and conv.in_channels >= _WIDE
+    fits = winograd_fits(conv.weight, stride=conv.stride, padding=conv.padding)
+    is_wide = fits and conv.in_channels >= _WIDE
     return torch.float32 if is_wide and dtype == torch.bfloat16 else dtype
 
 
@@ -121,7 +135,7 @@ def _folded(conv: Any, norm: Any) -> tuple[Any, Any]:
     """Return weight and bias, float32, of a convolution and the batch norm after it."""
     weight = conv.weight.detach().float()
     bias = conv.bias.detach().float() if conv.bias is not None else weight.new_zeros(len(weight))
-    if norm is None or isinstance(norm, nn.Identity):
+    if norm is None or isinstance(norm, _nn.Identity):
         return weight, bias
     # torch.nn.utils.fusion takes torch's own batch norms alone, not torchvision's frozen ones
     scale = norm.weight.detach() * (norm.running_var + norm.eps).rsqrt()
@@ -129,7 +143,7 @@ def _folded(conv: Any, norm: Any) -> tuple[Any, Any]:
     return weight * scale[:, None, None, None], bias * scale + shift
 
 
-class FusedBlock(nn.Module):
+class FusedBlock(_nn.Module):
     """A residual block of ResNet: `BasicBlock` or `Bottleneck`."""
 
     def __init__(self, block: Any, dtype: Any) -> None:
@@ -138,13 +152,13 @@ class FusedBlock(nn.Module):
         if hasattr(block, "conv3"):
             layers.append((block.conv3, block.bn3))
         *first, last = layers
-        self.first = nn.Sequential(
-            *(FusedConv(*layer, has_relu=True, dtype=dtype) for layer in first)
+        self.first = _nn.Sequential(
+            *(FusedConv.of(*layer, has_relu=True, dtype=dtype) for layer in first)
         )
-        self.last = FusedConv(*last, has_relu=True, dtype=dtype)
+        self.last = FusedConv.of(*last, has_relu=True, dtype=dtype)
         self.shortcut = None
         if block.downsample is not None:
-            self.shortcut = FusedConv(*block.downsample, has_relu=False, dtype=dtype)
+            self.shortcut = FusedConv.of(*block.downsample, has_relu=False, dtype=dtype)
 
     def forward(self, images: Any) -> Any:
         """Return the block's features."""
@@ -153,31 +167,33 @@ class FusedBlock(nn.Module):
         return self.last(self.first(images), shortcut)
 
 
-class FusedBackbone(nn.Module):
+class FusedBackbone(_nn.Module):
     """A ResNet body with its feature pyramid (`BackboneWithFPN`)."""
 
     def __init__(self, backbone: Any, dtype: Any) -> None:
         super().__init__()
         self.out_channels = backbone.out_channels
         body, fpn = backbone.body, backbone.fpn
-        self.stem = FusedConv(body.conv1, body.bn1, has_relu=True, dtype=dtype)
+        self.stem = FusedConv.of(body.conv1, body.bn1, has_relu=True, dtype=dtype)
         self.maxpool = body.maxpool
-        self.stages = nn.ModuleDict(
+        self.stages = _nn.ModuleDict(
             {
-                name: nn.Sequential(*(FusedBlock(block, dtype) for block in body[name]))
+                name: _nn.Sequential(*(FusedBlock(block, dtype) for block in body[name]))
                 for name in body
                 if name.startswith("layer")
             }
         )
         self._level_of_stage = dict(body.return_layers)
         self.inner, self.outer = (
-            nn.ModuleList(FusedConv.of_block(block, _quickest(block[0], dtype)) for block in blocks)
+            _nn.ModuleList(
+                FusedConv.of_block(block, _quickest(block[0], dtype)) for block in blocks
+            )
             for blocks in (fpn.inner_blocks, fpn.layer_blocks)
         )
         self.extra = fpn.extra_blocks
 
     def forward(self, images: Any) -> dict[str, Any]:
-        """Return the feature maps of images (N, C, H, W) by name, the finest first."""
+        """Return the feature maps, float32, of images (N, C, H, W) by name, the finest first."""
         features = self.maxpool(self.stem(images))
         stages = {}
         for name, stage in self.stages.items():
@@ -191,29 +207,30 @@ class FusedBackbone(nn.Module):
             list(zip(sources, self.inner, self.outer, strict=True))
         ):
             if coarser is not None:
-                coarser = nn.functional.interpolate(coarser, size=source.shape[-2:])
+                coarser = _nn.functional.interpolate(coarser, size=source.shape[-2:])
             coarser = inner(source, coarser)
             levels.insert(0, outer(coarser))
         levels, names = self.extra(levels, sources, names)
-        return dict(zip(names, levels, strict=True))
+        # anchors are made in the type of the maps, and torchvision's RoIAlign takes boxes of theirs
+        return {name: level.float() for name, level in zip(names, levels, strict=True)}
 
 
-class FusedRPNHead(nn.Module):
+class FusedRPNHead(_nn.Module):
     """The RPN's convolutions (`RPNHead`); objectness and box shifts in one."""
 
     def __init__(self, head: Any, dtype: Any) -> None:
         super().__init__()
-        self.convs = nn.Sequential(
+        self.convs = _nn.Sequential(
             *(FusedConv.of_block(block, _quickest(block[0], dtype)) for block in head.conv)
         )
-        outputs = copy.copy(head.cls_logits)
-        self._num_anchors = len(head.cls_logits.weight)
         parts = (head.cls_logits, head.bbox_pred)
-        outputs._parameters = {
-            name: torch.cat([getattr(part, name).detach() for part in parts])
-            for name in ("weight", "bias")
-        }
-        self.outputs = FusedConv(outputs, has_relu=False, dtype=torch.float32)
+        self._num_anchors = len(head.cls_logits.weight)
+        self.outputs = FusedConv(
+            torch.cat([part.weight.detach() for part in parts]),
+            torch.cat([part.bias.detach() for part in parts]),
+            has_relu=False,
+            dtype=torch.float32,
+        )
 
     def forward(self, levels: list[Any]) -> tuple[list[Any], list[Any]]:
         """Return objectness (N, A, H, W) and box shifts (N, 4 A, H, W) of each level."""
@@ -224,7 +241,7 @@ class FusedRPNHead(nn.Module):
         )
 
 
-class FusedLinear(nn.Module):
+class FusedLinear(_nn.Module):
     """A linear layer with a ReLU, as a convolution of one pixel: oneDNN's are the faster."""
 
     def __init__(self, weight: Any, bias: Any, dtype: Any) -> None:
@@ -241,7 +258,7 @@ class FusedLinear(nn.Module):
         return self._conv(images).permute(0, 2, 3, 1).flatten(0, 2)
 
 
-class FusedBoxHead(nn.Module):
+class FusedBoxHead(_nn.Module):
     """A box head: the first version's (`TwoMLPHead`) or the second's (`FastRCNNConvFCHead`)."""
 
     def __init__(self, head: Any, pooled_hw: tuple[int, int], dtype: Any) -> None:
@@ -254,8 +271,8 @@ class FusedBoxHead(nn.Module):
         else:
             *blocks, _flatten, first, _relu = head
             others = []
-        self.convs = nn.Sequential(*(FusedConv.of_block(block, dtype) for block in blocks))
-        self.linears = nn.Sequential(
+        self.convs = _nn.Sequential(*(FusedConv.of_block(block, dtype) for block in blocks))
+        self.linears = _nn.Sequential(
             _linear_channels_last(first, pooled_hw, dtype),
             *(FusedLinear(other.weight.detach(), other.bias.detach(), dtype) for other in others),
         )
@@ -275,32 +292,32 @@ def _linear_channels_last(linear: Any, pooled_hw: tuple[int, int], dtype: Any) -
     return FusedLinear(weight.permute(0, 2, 3, 1).flatten(1), linear.bias.detach(), dtype)
 
 
-class FusedMaskHead(nn.Module):
+class FusedMaskHead(_nn.Module):
     """The convolutions of the mask branch (`MaskRCNNHeads`)."""
 
     def __init__(self, head: Any, dtype: Any) -> None:
         super().__init__()
-        self.convs = nn.Sequential(*(FusedConv.of_block(block, dtype) for block in head))
+        self.convs = _nn.Sequential(*(FusedConv.of_block(block, dtype) for block in head))
 
     def forward(self, pooled: Any) -> Any:
         """Return features (R, K, P, P) of pooled features (R, C, P, P)."""
         return self.convs(pooled)
 
 
-class FusedMaskPredictor(nn.Module):
+class FusedMaskPredictor(_nn.Module):
     """The last two layers of the mask branch (`MaskRCNNPredictor`)."""
 
     def __init__(self, predictor: Any, dtype: Any) -> None:
         super().__init__()
         up = predictor.conv5_mask
         # the 2 x 2 outputs of an input pixel become four times as many channels of it
-        as_conv = nn.Conv2d(up.in_channels, 4 * up.out_channels, 1)
-        as_conv._parameters = {
-            "weight": up.weight.detach().permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None],
-            "bias": up.bias.detach().repeat(4),
-        }
-        self.up = FusedConv(as_conv, has_relu=True, dtype=dtype)
-        self.logits = FusedConv(predictor.mask_fcn_logits, has_relu=False, dtype=dtype)
+        self.up = FusedConv(
+            up.weight.detach().permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None],
+            up.bias.detach().repeat(4),
+            has_relu=True,
+            dtype=dtype,
+        )
+        self.logits = FusedConv.of(predictor.mask_fcn_logits, has_relu=False, dtype=dtype)
 
     def forward(self, features: Any) -> Any:
         """Return logits (R, classes, 2 P, 2 P) float32 of features (R, C, P, P)."""

@@ -52,11 +52,15 @@ def _compile() -> None:
         try:
             _ready[name] = importlib.import_module(f"napari_deeppixel.engine.{name}")
         # numba must fit the Python, LLVM the processor, and a folder must be there for the cache
-        except Exception:
-            _logger.warning("no compiled kernels (%s): slower, same results", name, exc_info=True)
+        except Exception as error:
+            _logger.warning("no compiled kernels (%s): slower, same results (%s)", name, error)
+            _logger.debug("why", exc_info=True)
 
 
 def _yield_to_others() -> None:
-    """Give this thread the lowest priority, where the system can do that for one thread."""
+    """Give this thread a lower priority, where the system can do that for one thread.
+
+    Not the lowest: whoever waits for Python's lock while it is held here waits with it.
+    """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)

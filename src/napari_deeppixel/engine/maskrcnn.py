@@ -201,7 +201,7 @@ class MaskRCNNEngine:
             ):
                 found = dict(zip(used, self._forward(network, inputs), strict=True))
         for n in range(len(planes)):
-            yield found.get(n, nothing())
+            yield found.get(n, no_detections())
 
     @contextmanager
     def _turn(self, options: PredictOptions) -> Iterator[Any]:
@@ -310,7 +310,7 @@ class MaskRCNNEngine:
         )
 
 
-def nothing() -> dict[str, Any]:
+def no_detections() -> dict[str, Any]:
     """Return what the network gives when it finds nothing."""
     return {
         "boxes": torch.zeros((0, 4)),

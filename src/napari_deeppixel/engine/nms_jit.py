@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 
 @numba.njit("i8(f4[:,::1], i8[::1], f8, i8[::1])", nogil=True, cache=True)
-def keep_best(
+def fill_best(
     boxes: NDArray[np.float32],
     groups: NDArray[np.int64],
     threshold: float,

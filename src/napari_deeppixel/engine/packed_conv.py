@@ -1,5 +1,6 @@
 """A convolution with its ReLU, and a sum, in one call of oneDNN."""
 
+import functools
 from typing import Any
 
 from napari_deeppixel.engine.torch_gate import torch
@@ -42,7 +43,7 @@ class PackedConv:
         self._stride, self._padding, self._groups = list(stride), list(padding), groups
         self._bias, self._has_relu = bias, has_relu
         self._weight = weight.contiguous(memory_format=torch.channels_last)
-        self._is_packed = weight.device.type == "cpu" and _has_onednn()
+        self._is_packed = weight.device.type == "cpu" and has_onednn(weight.dtype)
         if self._is_packed:
             shape = images_shape or (1, weight.shape[1] * groups, *_TYPICAL_HW)
             self._weight = torch.ops.mkldnn._reorder_convolution_weight(
@@ -80,9 +81,21 @@ class PackedConv:
         )
 
 
-def _has_onednn() -> bool:
-    # not part of torch's public interface: what makes torch.compile's code could change
-    names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(torch.ops.mkldnn, name) for name in names
-    )
+@functools.cache
+def has_onednn(dtype: Any) -> bool:
+    """Whether oneDNN's packed convolutions can be had here, in a torch type."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    weight = torch.ones((1, 1, 1, 1), dtype=dtype)
+    # not part of torch's public interface: what makes torch.compile's code could change. And not
+    # every processor can do every type
+    try:
+        packed = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, [0, 0], [1, 1], [1, 1], 1, [1, 1, 1, 1]
+        )
+        torch.ops.mkldnn._convolution_pointwise(
+            weight, packed, None, [0, 0], [1, 1], [1, 1], 1, "relu", [], ""
+        )
+    except (AttributeError, RuntimeError):
+        return False
+    return True

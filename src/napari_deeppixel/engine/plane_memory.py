@@ -6,7 +6,7 @@ from napari_deeppixel.engine.spec import Architecture, ModelSpec
 # Bytes for each pixel of the network's input and for each instance that may be found: measured on
 # one to two planes of 256 to 768 pixels with 1 to 1,000 instances, as the rise of the process's
 # memory in a call on a CPU in fp32. The reference engine needs up to so much, the fast one about
-# two thirds of it.
+# two thirds of it. What a GPU needs was not measured yet.
 _BYTES: dict[Architecture, tuple[int, int]] = {
     "maskrcnn_slim": (400, 800_000),
     "maskrcnn_resnet50_fpn": (850, 2_700_000),

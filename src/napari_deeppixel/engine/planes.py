@@ -77,7 +77,7 @@ def predict_planes(
         else:
             # each plane has its own contrast, so its own options
             fitted = _with_limits_of_plane(options, engine, image, wanted[done])
-        planes = _read(image, wanted[done : done + num_planes], region_xyxy)
+        planes = _read(image, wanted[done : done + num_planes], region_xyxy, cancel)
         report = partial(_report, on_progress, done, len(planes), len(wanted))
         report(Progress(fraction=0.0))
         predictions = engine.predict(planes, fitted, cancel=cancel, on_progress=report)
@@ -97,10 +97,12 @@ def _read(
     image: ImageArray,
     indices: Sequence[PlaneIndex],
     region_xyxy: tuple[int, int, int, int] | None,
+    cancel: CancelToken,
 ) -> list[NDArray[Any]]:
     """Return the planes up to the first that cannot be read; if that is the first one, raise."""
     planes: list[NDArray[Any]] = []
     for index in indices:
+        cancel.raise_if_cancelled()
         try:
             planes.append(image.plane(index, region_xyxy=region_xyxy))
         except Exception:

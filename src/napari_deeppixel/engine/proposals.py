@@ -57,7 +57,7 @@ class FastProposals(_Network):  # type: ignore[misc,valid-type]  # untyped
             large = large[probabilities[large] >= self.score_thresh]
             order = large[probabilities[large].argsort(descending=True, stable=True)]
             kept = np.empty(min(self.post_nms_top_n(), len(order)), np.int64)
-            count = jit.keep_best(
+            count = jit.fill_best(
                 in_image[order].numpy(),
                 level_of_anchor[which[order]].numpy(),
                 self.nms_thresh,

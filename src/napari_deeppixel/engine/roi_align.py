@@ -33,9 +33,9 @@ class FastRoIAlign(torchvision.ops.MultiScaleRoIAlign):  # type: ignore[misc]  #
     ) -> Any:
         """Return the pooled features (R, C, P, P) of boxes (N, 4) of each image, float32.
 
-        `levels` are (N, C, H, W) by name, of any floating-point type.
+        `levels` are float32 (N, C, H, W) by name.
         """
-        used = [levels[name].float() for name in self.featmap_names]
+        used = [levels[name] for name in self.featmap_names]
         jit = kernels("roi_align_jit")
         if jit is None:
             contiguous = [level.contiguous() for level in used]
@@ -43,7 +43,9 @@ class FastRoIAlign(torchvision.ops.MultiScaleRoIAlign):  # type: ignore[misc]  #
             return super().forward(named, boxes, image_sizes)
         side, samples = self.output_size[0], self.sampling_ratio
         rows = torch.cat(boxes).float().contiguous()
-        image_of_box = np.repeat(np.arange(len(boxes)), [len(image) for image in boxes])
+        image_of_box = np.repeat(
+            np.arange(len(boxes), dtype=np.int64), [len(image) for image in boxes]
+        )
         level_of_box = self.map_levels(boxes).numpy()
         pooled = torch.empty((len(rows), side, side, used[0].shape[1]))
         maps = [level.permute(0, 2, 3, 1).contiguous().numpy() for level in used]

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_deeppixel.engine.cores import on_all_cores, parts_of
 from napari_deeppixel.engine.kernels import kernels
-from napari_deeppixel.engine.packed_conv import PackedConv
+from napari_deeppixel.engine.packed_conv import PackedConv, has_onednn
 from napari_deeppixel.engine.torch_gate import torch
 
 # rows of the weights' transform, Lavin and Gray's G
@@ -35,13 +35,13 @@ MAX_CHANNELS = 512
 _LEAST_WORK = 600_000_000
 
 
-def winograd_fits(conv: Any) -> bool:
-    """Whether a convolution is one that `WinogradConv` can do."""
-    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
+def winograd_fits(weight: Any, *, stride: tuple[int, int], padding: tuple[int, int]) -> bool:
+    """Whether `WinogradConv` can do a convolution with a weight (K, C, h, w), and gains by it."""
     return (
-        shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
-        and max(conv.in_channels, conv.out_channels) <= MAX_CHANNELS
-        and conv.weight.device.type == "cpu"
+        (tuple(weight.shape[2:]), stride, padding) == ((3, 3), (1, 1), (1, 1))
+        and max(weight.shape[:2]) <= MAX_CHANNELS
+        and weight.device.type == "cpu"
+        and has_onednn(torch.float32)
     )
 
 

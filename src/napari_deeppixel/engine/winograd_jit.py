@@ -9,17 +9,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_deeppixel.engine.winograd import MAX_CHANNELS
-
 _2, _4, _5, _8 = np.float32(2), np.float32(4), np.float32(5), np.float32(8)
 
 FloatArray = NDArray[np.float32]
 
 
 # Rows of the kernels' own buffers have this length whatever the number of channels: only where the
-# compiler knows how far rows lie apart, it sees that they do not overlap and uses vectors. No power
-# of two, for the cache's sake.
-_ROW = MAX_CHANNELS + 16
+# compiler knows how far rows lie apart, it sees that they do not overlap and uses vectors. For
+# `winograd.MAX_CHANNELS`, and no power of two, for the cache's sake.
+_ROW = 512 + 16
 
 
 @numba.njit(inline="always")
