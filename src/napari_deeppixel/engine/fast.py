@@ -1,5 +1,6 @@
 """The fast path: same weights and same results as `engine.maskrcnn`, several times faster."""
 
+import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,8 @@ from napari_deeppixel.engine.fused import fused_model
 from napari_deeppixel.engine.kernels import prepare_kernels
 from napari_deeppixel.engine.maskrcnn import MaskRCNNEngine, ReportProgress, no_detections
 from napari_deeppixel.engine.spec import ModelSpec
+
+_logger = logging.getLogger(__name__)
 
 
 class FastEngine(MaskRCNNEngine):
@@ -75,7 +78,7 @@ class FastEngine(MaskRCNNEngine):
                             on_progress(Progress(fraction=min(done / len(planes), 0.99)))
                         yield raw
                     return
-        # on CUDA: halves the batch until it fits
+        # on CUDA: halves a batch until it fits
         yield from super()._detect(planes, options, cancel, on_progress)
 
     def _submit(
@@ -85,7 +88,7 @@ class FastEngine(MaskRCNNEngine):
         options: PredictOptions,
         cancel: CancelToken,
     ) -> Iterator[dict[str, Any]] | None:
-        """Start on all planes, and return what is found in each; None: memory does not suffice."""
+        """Start on all planes, and return what is found in each; None: it does not work."""
         normalization = options.normalization or self._spec.normalization
         chosen = [pick_channels(plane, options.channels, self._spec.num_inputs) for plane in planes]
         fitted = [_with_limits(normalization, plane) for plane in chosen]
@@ -106,11 +109,16 @@ class FastEngine(MaskRCNNEngine):
                 cancel=cancel,
             )
         except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
+            if is_out_of_memory(error):
+                self._remember_too_many(len(planes), planes[0].shape[:2])
+            else:
+                # no GPU has run this yet: until one has, a fault in it must not stop a person
+                self._has_fixed_shapes = False
+                _logger.warning(
+                    "torchvision's forward from now on, slower, same results: %s", error
+                )
             if network in self._device_forwards:
                 self._device_forwards[network].clear()
-            self._remember_too_many(len(planes), planes[0].shape[:2])
             return None
         return (next(found) if n in used else no_detections() for n in range(len(planes)))
 
