@@ -23,7 +23,7 @@ help:
 	@echo 'make test   install what the tests need and run them all; PYTEST_ARGS="-k name" for some'
 	@echo 'make lint   ruff and the import contracts'
 	@echo 'make types  mypy'
-	@echo 'make bench  the engine against torchvision, into docs/performance.md; BENCH_ARGS="--quick --device cuda"'
+	@echo 'make bench  the engine against torchvision, its tables into docs/performance.md (15 min); BENCH_ARGS="--quick --device cuda"'
 	@echo 'make clean  remove what was built, and the caches; .venv stays'
 	@echo 'PYTHON=python3.12 make ...  takes another Python for a new .venv (3.11 or later)'
 

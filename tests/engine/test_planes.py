@@ -287,3 +287,9 @@ def test_a_plane_that_does_not_exist_is_an_image_error() -> None:
     image = as_image_array(np.stack([spots(255)] * 2), name="stack")
     with pytest.raises(ImageError, match=r"stack: no plane \(2,\)"):
         list(predict_planes(image, ThresholdEngine(), PredictOptions(), indices=[(2,)]))
+
+
+@pytest.mark.parametrize("changes", [{"engine": "reference"}, {"device": "cpu"}])
+def test_an_engine_cannot_be_made_another_one(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="are chosen when a model is loaded"):
+        segment(np.zeros((8, 8), np.uint8), ThresholdEngine(), **changes)

@@ -34,8 +34,8 @@ class Predictions:
     ----------
     truths, founds
         Of each image; the truth with what the image looks like, where it can be read.
-    model, device
-        Source of the predictions, for people; the device is empty if they come from a file.
+    model, device, engine
+        Source of the predictions, for people; device and engine are empty if they come from a file.
     score
         Lowest score that counts, unless the person says otherwise.
     notes
@@ -48,6 +48,7 @@ class Predictions:
     device: str
     score: float
     notes: list[str]
+    engine: str = ""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -129,6 +130,7 @@ def _from_model(
         founds=founds,
         model=engine.source,
         device=engine.device_name,
+        engine=engine.kind,
         score=engine.spec.score,
         notes=notes,
     )
@@ -175,6 +177,8 @@ def _record(
         "model": None if arguments.predictions else predictions.model,
         "predictions": arguments.predictions,
         "device": predictions.device or None,
+        "engine": predictions.engine or None,
+        "precision": None if arguments.predictions else arguments.precision,
     } | (report.to_json() | {"notes": notes})
 
 

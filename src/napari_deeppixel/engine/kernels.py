@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import sys
+import tempfile
 import threading
 from types import ModuleType
 
@@ -50,11 +51,33 @@ def _compile() -> None:
             # the program ends: it waits for this thread
             return
         try:
-            _ready[name] = importlib.import_module(f"napari_deeppixel.engine.{name}")
-        # numba must fit the Python, LLVM the processor, and a folder must be there for the cache
+            _ready[name] = _import(f"napari_deeppixel.engine.{name}")
+        # numba must fit the Python, and LLVM the processor
         except Exception as error:
             _logger.warning("no compiled kernels (%s): slower, same results (%s)", name, error)
             _logger.debug("why", exc_info=True)
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module of kernels, into a folder of this process if numba can write nowhere else."""
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if "no locator" not in str(error):
+            raise
+    import numba
+
+    _logger.warning(
+        "kernels are compiled anew in each process: set NUMBA_CACHE_DIR to a folder that can be "
+        "written, or make the home folder writable"
+    )
+    numba.config.CACHE_DIR = _folder_of_process().name  # type: ignore[attr-defined]  # no stub
+    return importlib.import_module(name)
+
+
+@functools.cache
+def _folder_of_process() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="napari-deeppixel-kernels-")
 
 
 def _yield_to_others() -> None:

@@ -215,7 +215,7 @@ def segment(
     axes
         Axes by name, such as ``yxc`` or ``cyx``; None: guessed.
     engine, device
-        As for `load_model`, unless `model` is an engine.
+        As for `load_model`; not with an engine, which has both.
     options
         How to run; None: the model's own settings.
     **changes
@@ -245,6 +245,11 @@ def segment(
         )
     if isinstance(model, str | Path):
         model = load_model(model, engine=engine, device=device)
+    elif (engine, device) != ("fast", "auto"):
+        raise ValueError(
+            f"engine={engine!r} and device={device!r} are chosen when a model is loaded: give them "
+            "to load_model, or segment the model's name"
+        )
     ((_, prediction),) = predict_planes(array, model, options)
     score = model.spec.score if options.score is None else options.score
     if prediction.is_capped(score):

@@ -122,15 +122,17 @@ class AdvancedSettings(QWidget):
             ComboBox,
             "engine",
             "Engine",
-            "fast, or reference: torchvision's own computation, slower, with the same result.",
+            "fast, or reference: torchvision's own computation, slower; in fp32 with the same "
+            "result.",
             choices=list(get_args(EngineKind)),
         )
         self._precision = _field(
             ComboBox,
             "precision",
             "Precision",
-            "auto: half precision on NVIDIA GPUs, full elsewhere. Boxes are always computed in "
-            "full precision.",
+            "auto: half precision on NVIDIA GPUs, full elsewhere. On a CPU, bf16 is faster where "
+            "the processor has it, with nearly the same result, and fp16 is slow. Boxes are always "
+            "computed in full precision.",
             choices=["auto", "fp32", "bf16", "fp16"],
         )
         self._labels_mode = _field(
