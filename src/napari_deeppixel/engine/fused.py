@@ -5,9 +5,9 @@ ReLU and the sum of its residual, features lie channels last, RoIAlign runs on a
 takes the place of torchvision's own part in the same forward pass.
 """
 
-import copy
 from typing import Any
 
+from napari_deeppixel.engine.module_copy import with_parts
 from napari_deeppixel.engine.packed_conv import PackedConv
 from napari_deeppixel.engine.proposals import FastProposals
 from napari_deeppixel.engine.roi_align import FastRoIAlign
@@ -42,7 +42,7 @@ def fused_model(model: Any, dtype: Any) -> Any:
             name: FastRoIAlign.of(getattr(heads, name))
             for name in ("box_roi_pool", "mask_roi_pool")
         }
-    roi_heads = _with_parts(
+    roi_heads = with_parts(
         heads,
         **pools,
         box_head=FusedBoxHead(heads.box_head, heads.box_roi_pool.output_size, dtype),
@@ -50,16 +50,9 @@ def fused_model(model: Any, dtype: Any) -> Any:
         mask_predictor=FusedMaskPredictor(heads.mask_predictor, dtype),
     )
     rpn = FastProposals.of(model.rpn, FusedRPNHead(model.rpn.head, dtype))
-    return _with_parts(
+    return with_parts(
         model, backbone=FusedBackbone(model.backbone, dtype), rpn=rpn, roi_heads=roi_heads
     )
-
-
-def _with_parts(module: Any, **parts: Any) -> Any:
-    """Return a copy of a module that shares all but some of its parts."""
-    copied = copy.copy(module)
-    copied._modules = module._modules | parts
-    return copied
 
 
 class FusedConv(_nn.Module):

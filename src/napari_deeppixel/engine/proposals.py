@@ -1,11 +1,11 @@
 """The RPN's choice of proposals on the CPU, by a suppression that ends with the last one needed."""
 
-import copy
 from typing import Any
 
 import numpy as np
 
 from napari_deeppixel.engine.kernels import kernels
+from napari_deeppixel.engine.module_copy import with_parts
 from napari_deeppixel.engine.torch_gate import torch, torchvision
 
 _Network = torchvision.models.detection.rpn.RegionProposalNetwork
@@ -18,13 +18,9 @@ class FastProposals(_Network):  # type: ignore[misc,valid-type]  # untyped
     """
 
     @classmethod
-    def of(cls, rpn: Any, head: Any) -> "FastProposals":
+    def of(cls, rpn: Any, head: Any) -> Any:
         """Return an RPN with the settings of another one, and a head of its own."""
-        fast = copy.copy(rpn)
-        fast.__class__ = cls
-        fast._modules = rpn._modules | {"head": head}
-        assert isinstance(fast, cls)
-        return fast
+        return with_parts(rpn, cls, head=head)
 
     def filter_proposals(
         self,

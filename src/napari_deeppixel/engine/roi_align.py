@@ -4,13 +4,13 @@ He et al. 2017, Mask R-CNN, sec. 3; Lin et al. 2017, Feature Pyramid Networks, e
 `torchvision.ops.MultiScaleRoIAlign`, whose kernel uses one core and is slowest on channels last.
 """
 
-import copy
 from typing import Any
 
 import numpy as np
 
 from napari_deeppixel.engine.cores import on_all_cores
 from napari_deeppixel.engine.kernels import kernels
+from napari_deeppixel.engine.module_copy import with_parts
 from napari_deeppixel.engine.torch_gate import torch, torchvision
 
 # boxes that a thread pools at a time
@@ -21,12 +21,9 @@ class FastRoIAlign(torchvision.ops.MultiScaleRoIAlign):  # type: ignore[misc]  #
     """A pooling over feature levels that knows its strides, on all cores and channels last."""
 
     @classmethod
-    def of(cls, pool: Any) -> "FastRoIAlign":
+    def of(cls, pool: Any) -> Any:
         """Return what pools as a `torchvision.ops.MultiScaleRoIAlign` does, faster."""
-        fast = copy.copy(pool)
-        fast.__class__ = cls
-        assert isinstance(fast, cls)
-        return fast
+        return with_parts(pool, cls)
 
     def forward(
         self, levels: dict[str, Any], boxes: list[Any], image_sizes: list[tuple[int, int]]
